@@ -1,0 +1,103 @@
+/**
+ * The one interface of an emulator. `pc` (v86) implements it in `pc/`; our own engine will be the second.
+ * Nothing above this file may know which one runs. No DOM here: the same code runs in a Web Worker and under Node.
+ */
+
+export const BLOCK = 4096;
+export const CHUNK = 256 * 1024;
+export const CHUNK_BLOCKS = CHUNK / BLOCK;
+/** Blocks behind the RAM pages of a memory device that hold the machine's device state. */
+export const STATE_BLOCKS = 8192;
+
+/** What a machine reads its disk from. Reads are asynchronous; writes go to an overlay and are immediate. */
+export interface BlockDevice {
+  /** Size in 4 KiB blocks. */
+  readonly blocks: number;
+  /** Reads whole blocks. Rejects with `DiskError` only when retries are exhausted; the caller decides to stop and try again. */
+  read(firstBlock: number, count: number): Promise<Uint8Array>;
+  /** The same without waiting when every block is at hand, else undefined. */
+  readNow(firstBlock: number, count: number): Uint8Array | undefined;
+  write(firstBlock: number, data: Uint8Array): void;
+}
+
+export interface MachineConfig {
+  kind: "pc";
+  memory_mib: number;
+  vga_memory_mib: number;
+  cmdline: string;
+}
+
+/** Raw bytes of the firmware and, for a cold boot only, of the kernel and initrd. */
+export interface Firmware {
+  bios: Uint8Array;
+  vgaBios: Uint8Array;
+  kernel?: Uint8Array;
+  initrd?: Uint8Array;
+}
+
+/**
+ * A whole memory device as sparse blocks: RAM pages, then the machine's device state from block `memory_mib * 256` on.
+ * `numbers` ascends; block `numbers[i]` is `data.subarray(i * 4096, (i + 1) * 4096)`; blocks not named are zeros.
+ */
+export interface SparseBlocks {
+  numbers: Uint32Array;
+  data: Uint8Array;
+}
+
+/** Disk and memory at one instant. `disk` has the blocks written since the machine's disk was opened. */
+export interface Capture {
+  memory: SparseBlocks;
+  disk: SparseBlocks;
+  thumbnail: string | null;
+  /** How long the machine stood still, ms. */
+  pausedMs: number;
+}
+
+export type MachineState = "loading" | "running" | "paused" | "stopped-on-disk" | "error";
+
+export interface ScreenUpdate {
+  /** Text mode: rows of characters with a VGA attribute byte each; graphics: RGBA pixels. */
+  mode: "text" | "graphics";
+  width: number;
+  height: number;
+  /** text: width*height*2 bytes (character, attribute); graphics: width*height*4 bytes RGBA. */
+  pixels: Uint8Array;
+  cursor?: { row: number; column: number };
+}
+
+export interface MachineEvents {
+  /** Bytes the guest wrote to its serial console. */
+  console: (bytes: Uint8Array) => void;
+  /** Bytes the guest wrote to the agent's serial port. */
+  agent: (bytes: Uint8Array) => void;
+  state: (state: MachineState, message?: string) => void;
+  screen: (update: ScreenUpdate) => void;
+  /** Bytes of disk traffic since the last report, for the activity light. */
+  disk: (activity: { read: number; written: number; dirtyBlocks: number; waiting: boolean }) => void;
+}
+
+export interface Machine {
+  on<K extends keyof MachineEvents>(event: K, listener: MachineEvents[K]): () => void;
+  /** Power on and boot from the disk, with the kernel given in the firmware. */
+  boot(): Promise<void>;
+  /** Restore a captured memory and run on. The disk must be the one captured with it. */
+  resume(memory: SparseBlocks): Promise<void>;
+  pause(): Promise<void>;
+  /** Run on after `pause`. */
+  run(): Promise<void>;
+  /** After "stopped-on-disk": try the failed reads once more and go on where the machine stopped. */
+  retryDisk(): Promise<void>;
+  /**
+   * Disk and memory at one instant: waits until no disk read is in flight, stands still only while the state is copied,
+   * runs on (if it was running) before the returned data is worked on.
+   */
+  capture(): Promise<Capture>;
+  sendConsole(bytes: Uint8Array): void;
+  /** A line for the guest's agent: `clock`, `resize`, `reseed` (see docs/design/guest.md). */
+  sendAgent(line: string): void;
+  sendKey(event: { code: string; down: boolean }): void;
+  sendMouse(event: { dx: number; dy: number; buttons: number; wheel: number }): void;
+  /** Ask for screen updates (only while somebody looks at the VGA tab). */
+  watchScreen(on: boolean): void;
+  destroy(): Promise<void>;
+}

@@ -1,0 +1,7 @@
+from django.apps import AppConfig
+
+
+class SessionsConfig(AppConfig):
+    name = "sessions"
+    label = "vm_sessions"  # "sessions" belongs to django.contrib.sessions
+    default_auto_field = "django.db.models.BigAutoField"

@@ -1,0 +1,121 @@
+"""Chunks, images and publish jobs. See docs/design/formats.md for the words."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from webvm.accounts.models import Tenant
+
+
+class Chunk(models.Model):
+    """That a tenant (or, with `tenant` null, everybody) may name a chunk.
+
+    `home` is the tenant whose key space has the bytes: null for public ones, `tenant` itself for what it uploaded,
+    another tenant for a row adopted by a fork. Only rows with `home == tenant` count against the quota.
+    """
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, null=True, blank=True, related_name="chunks")
+    digest = models.BinaryField(max_length=32)
+    home = models.ForeignKey(Tenant, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    raw_size = models.PositiveIntegerField()
+    stored_size = models.PositiveIntegerField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "digest"], name="one_chunk_per_tenant"),
+            models.UniqueConstraint(fields=["digest"], condition=Q(tenant=None), name="one_public_chunk"),
+        ]
+
+    def __str__(self) -> str:
+        return bytes(self.digest).hex()
+
+
+class Image(models.Model):
+    """A base machine that site admins publish for everybody."""
+
+    slug = models.SlugField(max_length=60, unique=True)
+    title = models.CharField(max_length=120)
+    description = models.TextField(blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.title
+
+
+class ImageVersion(models.Model):
+    """One immutable release of an image: disk root, machine settings, warm snapshot, boot trace."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    image = models.ForeignKey(Image, on_delete=models.PROTECT, related_name="versions")
+    number = models.PositiveIntegerField()
+    recipe = models.TextField(help_text="The recipe (TOML) it was made from")
+    machine = models.JSONField(help_text="The open descriptor's `machine` object")
+    disk_root = models.CharField(max_length=64)
+    disk_blocks = models.PositiveIntegerField()
+    memory_root = models.CharField(max_length=64)
+    memory_blocks = models.PositiveIntegerField()
+    warm_pack = models.CharField(max_length=64)
+    warm_pack_bytes = models.PositiveIntegerField(help_text="Stored bytes")
+    boot_pack = models.CharField(max_length=64)
+    boot_pack_bytes = models.PositiveIntegerField(help_text="Stored bytes")
+    boot_trace = models.JSONField(default=list, help_text="Disk chunk numbers (256 KiB each) in order of first read at a cold boot")
+    facts = models.JSONField(default=dict, help_text="Package versions, sizes, times of the publishing steps in seconds")
+    is_withdrawn = models.BooleanField(default=False)
+    published_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["image", "number"], name="one_number_per_image")]
+        ordering = ["image", "-number"]
+
+    def __str__(self) -> str:
+        return f"{self.image} v{self.number}"
+
+
+class PublishState(models.TextChoices):
+    QUEUED = "queued", "Queued"
+    RUNNING = "running", "Running"
+    SUCCEEDED = "succeeded", "Published"
+    FAILED = "failed", "Failed"
+    CANCELLED = "cancelled", "Cancelled"
+
+
+class PublishJob(models.Model):
+    """One run of the pipeline that turns a recipe into an image version."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    recipe = models.TextField()
+    slug = models.SlugField(max_length=60)
+    state = models.CharField(max_length=10, choices=PublishState.choices, default=PublishState.QUEUED)
+    step = models.CharField(max_length=60, blank=True)
+    done = models.BigIntegerField(default=0, help_text="Progress within the step, in `unit`")
+    total = models.BigIntegerField(default=0)
+    unit = models.CharField(max_length=20, blank=True)
+    error = models.TextField(blank=True)
+    version = models.ForeignKey(ImageVersion, on_delete=models.SET_NULL, null=True, blank=True, related_name="jobs")
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    heartbeat_at = models.DateTimeField(null=True, blank=True, help_text="A running job whose heartbeat is old has lost its worker")
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.slug}: {self.state}"
+
+
+class PublishLogLine(models.Model):
+    job = models.ForeignKey(PublishJob, on_delete=models.CASCADE, related_name="log_lines")
+    seq = models.PositiveIntegerField()
+    text = models.TextField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["job", "seq"], name="one_log_line_per_seq")]
+        ordering = ["job", "seq"]
+
+    def __str__(self) -> str:
+        return self.text
