@@ -1,0 +1,159 @@
+/**
+ * The page's side of the machine: it starts the Web Worker in which the emulator, the disk and all heavy work of a save
+ * (comparing, hashing, packing, compressing) live, and talks to it over `postMessage`. Nothing here touches the DOM.
+ *
+ * A page does:
+ *
+ *     const machine = startMachine({ descriptor, locate });
+ *     machine.on("console", (bytes) => terminal.write(bytes));
+ *     await machine.start();                         // resumes the descriptor's memory, or boots when it has none
+ *     const save = await machine.prepareSave();      // the guest runs on while this works
+ *     …negotiate save.chunks, upload save.frame(digest) for what is missing, commit save.diskRoot and save.memoryRoot…
+ *     await save.committed(snapshotId);              // or save.discard()
+ */
+
+import type { Machine, MachineEvents } from "./machine";
+import { RemoteMachine } from "./remote";
+
+/** `{"size", "chunks"}` of docs/design/formats.md. */
+export interface Blob {
+  size: number;
+  chunks: string[];
+}
+
+export interface DeviceDescriptor {
+  root: string;
+  blocks: number;
+  public: boolean;
+}
+
+/** The part of the open descriptor (docs/design/api.md) that the machine reads. */
+export interface OpenDescriptor {
+  snapshot: { id: string } | null;
+  machine: {
+    kind: "pc";
+    memory_mib: number;
+    vga_memory_mib: number;
+    cmdline: string;
+    bios: Blob;
+    vga_bios: Blob;
+    kernel: Blob;
+    initrd: Blob;
+  };
+  disk: DeviceDescriptor;
+  memory: DeviceDescriptor | null;
+  image: {
+    disk_root: string;
+    memory_root: string;
+    warm_pack: string;
+    warm_pack_bytes: number;
+    boot_pack: string;
+    boot_pack_bytes: number;
+  };
+  chunk_base_url: string;
+}
+
+export interface LocateRequest {
+  snapshot: string | null;
+  device: "disk" | "memory";
+  leaves: number[];
+}
+
+/** What `POST /vms/{id}/locate` answers. */
+export interface LocateAnswer {
+  /** digest → base64 of the raw index node */
+  nodes: Record<string, string>;
+  /** digest → URL of a private chunk */
+  urls: Record<string, string>;
+  /** Seconds for which the URLs are good. */
+  expires_in?: number;
+}
+
+export interface StartOptions {
+  descriptor: OpenDescriptor;
+  /** Asks the server where private chunks are. Runs in the page, which holds the cookie; a rejection counts as a failed read. */
+  locate: (request: LocateRequest) => Promise<LocateAnswer>;
+  /** Power on and boot from the disk even when there is a memory to resume. */
+  coldBoot?: boolean;
+  /** Tests and other bundlers may bring the worker; by default it is `worker.ts` of this directory. */
+  worker?: Worker;
+}
+
+/** What a request was for. */
+export type TrafficKind = "index" | "firmware" | "warm_pack" | "boot_pack" | "memory" | "disk";
+
+export interface Traffic {
+  /** Requests that went to the network (retries count). */
+  requests: number;
+  /** Raw bytes received from the network (decoded: the browser does not tell a worker the encoded size). */
+  bytes: number;
+  /** Served from Cache Storage. */
+  cachedRequests: number;
+  cachedBytes: number;
+  failures: number;
+}
+
+export interface MachineStats {
+  traffic: Record<TrafficKind, Traffic>;
+  /** Milliseconds by phase, in order: `worker`, `firmware`, `memory` (fetched and verified), `create`, `restore`, `start` (all of it). */
+  phases: Record<string, number>;
+  disk: { readBytes: number; writtenBytes: number; dirtyBlocks: number; readsWaiting: number };
+  cache: { chunks: number; bytes: number };
+}
+
+/** A chunk of a prepared save: an index node or packed blocks; both are uploaded alike. */
+export interface PreparedChunk {
+  digest: string;
+  rawSize: number;
+}
+
+export interface PreparedSave {
+  /** The snapshot the save is a delta to: `expected_head` of the commit. */
+  parentSnapshot: string | null;
+  diskRoot: string;
+  memoryRoot: string;
+  /** Everything new, children before the nodes that name them. Upload in this order what `negotiate` calls missing. */
+  chunks: PreparedChunk[];
+  /** The zstd frame of one of `chunks`. Compressed on demand, one after another; may be called again for a retry. */
+  frame(digest: string): Promise<Uint8Array>;
+  /** How long the guest stood still, ms; the time of all the work, ms. */
+  pausedMs: number;
+  preparedMs: number;
+  /** 4 KiB blocks of the disk and pages of the memory that differ from the parent. */
+  dirtyBlocks: number;
+  changedPages: number;
+  /** Raw bytes of changed blocks that had to be packed, and of those found in chunks that exist already (`reused_bytes`). */
+  packedBytes: number;
+  reusedBytes: number;
+  /** Base64 PNG of the VGA screen when the guest shows graphics; null for a text console: the page draws its terminal. */
+  thumbnail: string | null;
+  /** The save is a snapshot now: it becomes the parent of the next one. Releases what `frame` needed. */
+  committed(snapshot: string): Promise<void>;
+  /** Forget the save. The next one is again a delta to the old parent, and contains this one's changes. */
+  discard(): Promise<void>;
+}
+
+export interface ClientEvents extends MachineEvents {
+  /** While `start` works: bytes done of total for a phase that takes a while. */
+  progress: (progress: { phase: string; done: number; total: number }) => void;
+}
+
+/**
+ * The machine in its worker. The methods of `Machine` that move whole memories (`resume`, `capture`) and `boot` are not
+ * proxied: `start` and `prepareSave` do that inside the worker. Rejections are Errors with a `code` (string) and a message
+ * for the person: `disk_error`, `bad_index`, `bad_state`, `state_version`, `memory_size`, `firmware`, `machine_gone`.
+ */
+export interface MachineClient extends Omit<Machine, "on" | "boot" | "resume" | "capture"> {
+  on<K extends keyof ClientEvents>(event: K, listener: ClientEvents[K]): () => void;
+  /** Resolves when the guest runs (for a cold boot: when it is powered on). */
+  start(): Promise<void>;
+  /** One at a time; a second call while one is being prepared rejects with code `save_in_progress`. */
+  prepareSave(): Promise<PreparedSave>;
+  stats(): Promise<MachineStats>;
+}
+
+export function startMachine(options: StartOptions): MachineClient {
+  const worker =
+    options.worker ?? new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: "machine" });
+  return new RemoteMachine(worker, options);
+}
