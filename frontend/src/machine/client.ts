@@ -136,6 +136,27 @@ export interface PreparedSave {
 export interface ClientEvents extends MachineEvents {
   /** While `start` works: bytes done of total for a phase that takes a while. */
   progress: (progress: { phase: string; done: number; total: number }) => void;
+  /** While `start` resumes a memory that was saved with `extra`: those bytes, before the guest's first console byte. */
+  extra: (bytes: Uint8Array) => void;
+}
+
+export interface Started {
+  /** False: powered on and booting. */
+  resumed: boolean;
+  /** Whether the memory carried `extra`. An image's warm snapshot does not. */
+  extra: boolean;
+}
+
+/** At most so many bytes of `extra` go into a save. */
+export const MOST_EXTRA = 256 * 1024;
+
+export interface SaveOptions {
+  /**
+   * The page's own state that belongs to this instant (the terminal's screen), kept in the memory device's state region
+   * and given back by the `extra` event. Called once, right after the freeze: every console byte from before it has been
+   * delivered as an event, none from after it. A rejection or more than `MOST_EXTRA` bytes: the save goes on without.
+   */
+  extra?: () => Promise<Uint8Array>;
 }
 
 /**
@@ -146,9 +167,9 @@ export interface ClientEvents extends MachineEvents {
 export interface MachineClient extends Omit<Machine, "on" | "boot" | "resume" | "capture"> {
   on<K extends keyof ClientEvents>(event: K, listener: ClientEvents[K]): () => void;
   /** Resolves when the guest runs (for a cold boot: when it is powered on). */
-  start(): Promise<void>;
+  start(): Promise<Started>;
   /** One at a time; a second call while one is being prepared rejects with code `save_in_progress`. */
-  prepareSave(): Promise<PreparedSave>;
+  prepareSave(options?: SaveOptions): Promise<PreparedSave>;
   stats(): Promise<MachineStats>;
 }
 

@@ -1,0 +1,175 @@
+/** One WebSocket from open to close: requests with answers by id and time-outs, chunk frames under the credit window. */
+
+import { Bug, ConnectionLost, Expected } from "./errors";
+import { chunkFrame, parseMessage, type RemoteError } from "./protocol";
+
+/** The part of a browser's WebSocket that we use. */
+export interface SocketLike {
+  binaryType: string;
+  onopen: (() => void) | null;
+  onmessage: ((event: { data: unknown }) => void) | null;
+  onclose: ((event: { code: number; reason: string }) => void) | null;
+  onerror: (() => void) | null;
+  send(data: string | Uint8Array<ArrayBuffer>): void;
+  close(code?: number, reason?: string): void;
+}
+
+export type OpenSocket = (url: string) => SocketLike;
+
+export interface ChunkOutcome {
+  digest: string;
+  /** Undefined: the chunk is stored. */
+  error?: RemoteError;
+}
+
+interface Waiting {
+  resolve(body: Record<string, unknown>): void;
+  reject(error: Error): void;
+  timer: ReturnType<typeof setTimeout>;
+}
+
+export class Connection {
+  /** Resolves when the socket is open, rejects when it closes before. */
+  readonly opened: Promise<void>;
+  /** Resolves with the close code, whoever closed. Never rejects. */
+  readonly closed: Promise<number>;
+  onHint: (hint: string, seq: number) => void = () => undefined;
+  onChunk: (outcome: ChunkOutcome) => void = () => undefined;
+  /** Bytes of everything sent, for the statistics. */
+  sentBytes = 0;
+
+  private readonly socket: SocketLike;
+  private readonly waiting = new Map<number, Waiting>();
+  private readonly underWay = new Set<string>();
+  private window = 0;
+  private nextId = 1;
+  private over = false;
+  private settleOpen!: { resolve(): void; reject(error: Error): void };
+  private settleClosed!: (code: number) => void;
+
+  constructor(openSocket: OpenSocket, url: string, openTimeoutMs: number) {
+    this.opened = new Promise((resolve, reject) => (this.settleOpen = { resolve, reject }));
+    this.opened.catch(() => undefined);
+    this.closed = new Promise((resolve) => (this.settleClosed = resolve));
+    this.socket = openSocket(url);
+    this.socket.binaryType = "arraybuffer";
+    const timer = setTimeout(() => this.end(1006, "no connection in time"), openTimeoutMs);
+    this.socket.onopen = () => {
+      clearTimeout(timer);
+      this.settleOpen.resolve();
+    };
+    this.socket.onmessage = (event) => this.receive(event.data);
+    this.socket.onclose = (event) => {
+      clearTimeout(timer);
+      this.end(event.code, event.reason || `code ${event.code}`);
+    };
+    this.socket.onerror = () => undefined; // a close always follows, and says more
+  }
+
+  /** Frames that may be sent now. */
+  get credit(): number {
+    return Math.max(0, this.window - this.underWay.size);
+  }
+
+  get chunksUnderWay(): number {
+    return this.underWay.size;
+  }
+
+  /** Sets the window that the lease granted. What is already under way counts against it. */
+  grantCredit(window: number): void {
+    this.window = window;
+  }
+
+  /** Sends a request and waits for its answer. No answer in time means a dead connection: it is closed. */
+  request(type: string, body: Record<string, unknown>, timeoutMs: number): Promise<Record<string, unknown>> {
+    if (this.over) return Promise.reject(new ConnectionLost("closed"));
+    const id = this.nextId++;
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => this.end(1006, `no answer to ${type} in time`), timeoutMs);
+      this.waiting.set(id, { resolve, reject, timer });
+      this.transmit(JSON.stringify({ ...body, type, id }));
+    });
+  }
+
+  /** Tells the server something without waiting: for a page that is going away. */
+  tell(type: string, body: Record<string, unknown>): void {
+    if (!this.over) this.transmit(JSON.stringify({ ...body, type, id: this.nextId++ }));
+  }
+
+  /** Sends one chunk; costs one credit until its outcome arrives at `onChunk`. */
+  sendChunk(digest: string, frame: Uint8Array): void {
+    if (this.over) throw new ConnectionLost("closed");
+    if (this.credit < 1) throw new Bug("a chunk was sent without credit");
+    this.underWay.add(digest);
+    this.transmit(chunkFrame(digest, frame));
+  }
+
+  /** Gives the connection up. A dead network never fires `onclose` in time, so nothing here waits for it. */
+  abandon(reason: string): void {
+    this.end(1006, reason);
+  }
+
+  private transmit(data: string | Uint8Array<ArrayBuffer>): void {
+    this.sentBytes += data.length;
+    try {
+      this.socket.send(data);
+    } catch {
+      this.end(1006, "the socket is not open");
+    }
+  }
+
+  private receive(data: unknown): void {
+    if (this.over) return;
+    let message;
+    try {
+      if (typeof data !== "string") throw new Bug("the service sent a binary frame");
+      message = parseMessage(data);
+    } catch (error) {
+      this.end(1006, error instanceof Error ? error.message : "bad frame");
+      return;
+    }
+    switch (message.kind) {
+      case "answer": {
+        const waiting = this.waiting.get(message.id);
+        if (!waiting) return; // a second answer to the same request
+        this.waiting.delete(message.id);
+        clearTimeout(waiting.timer);
+        if (message.ok) waiting.resolve(message.body);
+        else waiting.reject(asExpected(message.error));
+        return;
+      }
+      case "stored":
+        if (this.underWay.delete(message.digest)) this.onChunk({ digest: message.digest });
+        return;
+      case "refused":
+        if (this.underWay.delete(message.digest)) this.onChunk({ digest: message.digest, error: message.error });
+        return;
+      case "hint":
+        this.onHint(message.hint, message.seq);
+    }
+  }
+
+  private end(code: number, reason: string): void {
+    if (this.over) return;
+    this.over = true;
+    const lost = new ConnectionLost(reason);
+    this.settleOpen.reject(lost);
+    for (const waiting of this.waiting.values()) {
+      clearTimeout(waiting.timer);
+      waiting.reject(lost);
+    }
+    this.waiting.clear();
+    this.underWay.clear();
+    this.settleClosed(code);
+    try {
+      this.socket.close(1000);
+    } catch {
+      // already closed
+    }
+  }
+}
+
+function asExpected(error: RemoteError): Expected {
+  const { code, message, ...details } = error;
+  return new Expected(code, message, details);
+}

@@ -1,0 +1,185 @@
+/**
+ * One save, from what is to be stored to the snapshot: negotiate, upload what is missing under the credit window, commit.
+ * Whatever happens to the connection or the server on the way, it goes on until the snapshot is there or the service says no;
+ * every try has the same idempotency key, so it becomes one snapshot at most.
+ */
+
+import type { SyncClient, Online } from "./client";
+import type { ChunkOutcome } from "./connection";
+import { Bug, ConnectionLost, Expected } from "./errors";
+import { NEGOTIATE_BATCH, type RemoteError, type SnapshotInfo } from "./protocol";
+
+export interface SaveWork {
+  /** The snapshot this work started from, null for a fresh VM. */
+  expectedHead: string | null;
+  diskRoot: string;
+  memoryRoot: string;
+  message: string;
+  /** Base64 PNG or WebP, at most 64 KiB; null: none. */
+  thumbnail: string | null;
+  idempotencyKey: string;
+  /** Raw bytes that did not have to be sent since the parent has them. */
+  reusedBytes: number;
+  /** Digest and raw size of every new chunk and index node, each once. */
+  chunks: readonly (readonly [digest: string, rawSize: number])[];
+  /** The zstd frame of one of them. Asked for only when it is about to be sent: the memory in use stays within the window. */
+  frame(digest: string): Promise<Uint8Array>;
+}
+
+export interface SaveProgress {
+  phase: "waiting" | "negotiating" | "uploading" | "committing";
+  /** Raw bytes that the service has now, of those that it lacked. */
+  doneBytes: number;
+  totalBytes: number;
+  /** Compressed bytes sent so far. */
+  uploadedBytes: number;
+}
+
+export interface SaveResult {
+  snapshot: SnapshotInfo;
+  uploadedBytes: number;
+  /** How often the work was taken up again after a lost connection. */
+  retries: number;
+}
+
+/** Errors of a chunk or a request that pass by themselves. */
+const PASSING = new Set(["store_unavailable", "too_fast", "unavailable"]);
+const MOST_REFUSALS = 5;
+
+/** Carries out a save. Rejects with `Expected` (`head_moved`, `lease_lost`, `quota_exceeded`, …) or `Cancelled`. */
+export async function save(
+  client: SyncClient,
+  work: SaveWork,
+  onProgress: (progress: SaveProgress) => void = () => undefined,
+): Promise<SaveResult> {
+  const sizes = new Map(work.chunks);
+  const progress: SaveProgress = { phase: "waiting", doneBytes: 0, totalBytes: 0, uploadedBytes: 0 };
+  const report = (phase: SaveProgress["phase"]): void => onProgress({ ...progress, phase });
+  const stored = new Set<string>();
+  let retries = 0;
+  let refusals = 0;
+  for (;;) {
+    report("waiting");
+    const online = await client.whenOnline();
+    try {
+      report("negotiating");
+      const missing = await negotiate(client, online, work.chunks);
+      for (const digest of missing) {
+        if (!sizes.has(digest)) throw new Bug(`the service asks for a chunk that is not ours: ${digest}`);
+        stored.delete(digest);
+      }
+      progress.doneBytes = 0;
+      progress.totalBytes = 0;
+      for (const digest of [...missing, ...stored]) progress.totalBytes += sizes.get(digest) ?? 0;
+      for (const digest of stored) progress.doneBytes += sizes.get(digest) ?? 0;
+      report("uploading");
+      await upload(client, online, missing, work, {
+        sent: (bytes) => (progress.uploadedBytes += bytes),
+        stored: (digest) => {
+          stored.add(digest);
+          progress.doneBytes += sizes.get(digest) ?? 0;
+          report("uploading");
+        },
+      });
+      report("committing");
+      const snapshot = await commit(client, online, work);
+      return { snapshot, uploadedBytes: progress.uploadedBytes, retries };
+    } catch (error) {
+      if (!(error instanceof Expected)) throw error;
+      if (error instanceof ConnectionLost) {
+        retries++;
+        continue;
+      }
+      if (error.code === "lease_lost") {
+        await client.renewOrLose(online);
+        // Still ours (it had only run out): the next round goes on with the epoch of now. Otherwise whenOnline() says so.
+        if (++refusals > MOST_REFUSALS) throw error;
+        continue;
+      }
+      if (error.code !== "missing_chunks" && !PASSING.has(error.code)) throw error;
+      if (++refusals > MOST_REFUSALS) throw error;
+      if (PASSING.has(error.code)) await pause(client.timing.backoffFirstMs * 2 ** refusals);
+    }
+  }
+}
+
+async function negotiate(client: SyncClient, online: Online, chunks: SaveWork["chunks"]): Promise<string[]> {
+  const missing: string[] = [];
+  for (let at = 0; at < chunks.length; at += NEGOTIATE_BATCH) {
+    const batch = chunks.slice(at, at + NEGOTIATE_BATCH);
+    const body = { epoch: online.epoch, chunks: batch };
+    const answer = await online.connection.request("negotiate", body, client.timing.requestMs);
+    if (!Array.isArray(answer["missing"])) throw new Bug("negotiate was answered without `missing`");
+    for (const digest of answer["missing"]) missing.push(String(digest));
+  }
+  return missing;
+}
+
+async function commit(client: SyncClient, online: Online, work: SaveWork): Promise<SnapshotInfo> {
+  const body = {
+    epoch: online.epoch,
+    expected_head: work.expectedHead,
+    disk_root: work.diskRoot,
+    memory_root: work.memoryRoot,
+    message: work.message,
+    thumbnail: work.thumbnail,
+    idempotency_key: work.idempotencyKey,
+    reused_bytes: work.reusedBytes,
+  };
+  const answer = await online.connection.request("commit", body, client.timing.commitMs);
+  const snapshot = answer["snapshot"] as SnapshotInfo | undefined;
+  if (!snapshot || typeof snapshot.id !== "string") throw new Bug("commit was answered without a snapshot");
+  return snapshot;
+}
+
+/** Sends `missing` on one connection, never more at once than it has credit for. */
+async function upload(
+  client: SyncClient,
+  online: Online,
+  missing: string[],
+  work: SaveWork,
+  on: { sent(bytes: number): void; stored(digest: string): void },
+): Promise<void> {
+  const { connection } = online;
+  let wake: () => void = () => undefined;
+  let failure: Error | undefined;
+  client.onChunk = ({ digest, error }) => {
+    if (error) failure = refusal(error);
+    else on.stored(digest);
+    wake();
+  };
+  void connection.closed.then(() => {
+    failure ??= new ConnectionLost("closed during the upload");
+    wake();
+  });
+  let next = 0;
+  while (next < missing.length || connection.chunksUnderWay > 0) {
+    if (failure) throw failure;
+    if (next < missing.length && connection.credit > 0) {
+      const digest = missing[next++] as string;
+      const frame = await work.frame(digest);
+      // What went wrong while the frame was made ends this round; so does nothing else.
+      if (failure) throw failure;
+      connection.sendChunk(digest, frame);
+      on.sent(frame.length);
+      continue;
+    }
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(() => connection.abandon("no chunk was stored for too long"), client.timing.stallMs);
+      wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+  if (failure) throw failure;
+}
+
+function refusal(error: RemoteError): Expected {
+  const { code, message, ...details } = error;
+  return new Expected(code, message, details);
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
