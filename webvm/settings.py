@@ -166,6 +166,8 @@ CHUNK_BASE_URL = env("CHUNK_BASE_URL", "/chunks/")
 S3_BUCKET = env("S3_BUCKET")
 S3_ENDPOINT_URL = env("S3_ENDPOINT_URL") or None
 S3_REGION = env("S3_REGION", "us-east-1")
+S3_ACCESS_KEY = env("S3_ACCESS_KEY") or None  # None: boto3's usual sources
+S3_SECRET_KEY = env("S3_SECRET_KEY") or None
 DEBIAN_MIRROR = env("DEBIAN_MIRROR")
 CACHE_DIR = Path(env("CACHE_DIR", "")) if env("CACHE_DIR") else None  # None: the user's cache directory
 
