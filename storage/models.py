@@ -14,8 +14,9 @@ from webvm.accounts.models import Tenant
 class Chunk(models.Model):
     """That a tenant (or, with `tenant` null, everybody) may name a chunk.
 
-    `home` is the tenant whose key space has the bytes: null for public ones, `tenant` itself for what it uploaded,
-    another tenant for a row adopted by a fork. Only rows with `home == tenant` count against the quota.
+    `home` is the tenant whose key space has the bytes: null for public ones, `tenant` itself for what it
+    uploaded, another tenant for a row adopted by a fork. Only rows with `home == tenant` count against the
+    quota.
     """
 
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, null=True, blank=True, related_name="chunks")
@@ -23,6 +24,11 @@ class Chunk(models.Model):
     home = models.ForeignKey(Tenant, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     raw_size = models.PositiveIntegerField()
     stored_size = models.PositiveIntegerField()
+    node_level = models.PositiveSmallIntegerField(
+        null=True,
+        blank=True,
+        help_text="Set once a commit (or publishing) has accepted it as an index node of this level",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -63,8 +69,12 @@ class ImageVersion(models.Model):
     warm_pack_bytes = models.PositiveIntegerField(help_text="Stored bytes")
     boot_pack = models.CharField(max_length=64)
     boot_pack_bytes = models.PositiveIntegerField(help_text="Stored bytes")
-    boot_trace = models.JSONField(default=list, help_text="Disk chunk numbers (256 KiB each) in order of first read at a cold boot")
-    facts = models.JSONField(default=dict, help_text="Package versions, sizes, times of the publishing steps in seconds")
+    boot_trace = models.JSONField(
+        default=list, help_text="Disk chunk numbers (256 KiB each) in order of first read at a cold boot"
+    )
+    facts = models.JSONField(
+        default=dict, help_text="Package versions, sizes, times of the publishing steps in seconds"
+    )
     is_withdrawn = models.BooleanField(default=False)
     published_at = models.DateTimeField(auto_now_add=True)
 
@@ -96,11 +106,17 @@ class PublishJob(models.Model):
     total = models.BigIntegerField(default=0)
     unit = models.CharField(max_length=20, blank=True)
     error = models.TextField(blank=True)
-    version = models.ForeignKey(ImageVersion, on_delete=models.SET_NULL, null=True, blank=True, related_name="jobs")
-    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    version = models.ForeignKey(
+        ImageVersion, on_delete=models.SET_NULL, null=True, blank=True, related_name="jobs"
+    )
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True, blank=True)
-    heartbeat_at = models.DateTimeField(null=True, blank=True, help_text="A running job whose heartbeat is old has lost its worker")
+    heartbeat_at = models.DateTimeField(
+        null=True, blank=True, help_text="A running job whose heartbeat is old has lost its worker"
+    )
     finished_at = models.DateTimeField(null=True, blank=True)
 
     def __str__(self) -> str:

@@ -1,0 +1,72 @@
+"""Where chunks' bytes live: one interface, a local folder and S3 behind it."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Protocol
+
+from django.conf import settings
+
+KEY = re.compile(
+    r"pub/[0-9a-f]{64}|t/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/[0-9a-f]{64}"
+)
+
+
+class ChunkStore(Protocol):
+    """Objects by key. Every method raises `StoreUnavailable` when the store cannot do what was asked.
+
+    Keys are those of docs/design/formats.md; any other raises `ValueError`. What `put` returned from is
+    durable, and a reader never sees a part of an object.
+    """
+
+    def put(self, key: str, stored: bytes) -> None:
+        """Stores the object. Does nothing when it is already there: keys name their contents."""
+
+    def get(self, key: str) -> bytes:
+        """The whole object; raises `ChunkNotFound`."""
+
+    def exists(self, key: str) -> bool: ...
+
+    def delete(self, key: str) -> None:
+        """Deletes the object if it is there."""
+
+    def url(self, key: str, expires_in: int) -> str:
+        """Where a browser gets the object with a plain GET, for `expires_in` seconds at least."""
+
+
+def check_key(key: str) -> str:
+    if not KEY.fullmatch(key):
+        raise ValueError(f"{key!r} is not a chunk key")
+    return key
+
+
+def get_store() -> ChunkStore:
+    """The store that the settings name; one object for each set of settings."""
+    if settings.CHUNK_STORE == "s3":
+        return _s3_store(
+            settings.S3_BUCKET,
+            settings.S3_ENDPOINT_URL,
+            settings.S3_REGION,
+            settings.S3_ACCESS_KEY,
+            settings.S3_SECRET_KEY,
+        )
+    if settings.CHUNK_STORE == "local":
+        return _local_store(str(settings.CHUNK_DIR), settings.CHUNK_BASE_URL)
+    raise ValueError(f"WEBVM_CHUNK_STORE must be local or s3, not {settings.CHUNK_STORE!r}")
+
+
+@lru_cache(maxsize=8)
+def _local_store(folder: str, base_url: str) -> ChunkStore:
+    from storage.stores.local import LocalStore
+
+    return LocalStore(folder, base_url)
+
+
+@lru_cache(maxsize=8)
+def _s3_store(
+    bucket: str, endpoint_url: str | None, region: str, access_key: str | None, secret_key: str | None
+) -> ChunkStore:
+    from storage.stores.s3 import S3Store  # boto3 takes a third of a second to import
+
+    return S3Store(bucket, endpoint_url, region, access_key, secret_key)

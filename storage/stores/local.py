@@ -1,0 +1,104 @@
+"""Chunks as files in sharded folders: `<folder>/pub/ab/abcd…`, `<folder>/t/<tenant>/ab/abcd…`."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+from storage.errors import ChunkNotFound, StoreUnavailable
+from storage.signing import sign_path
+from storage.stores import check_key
+
+
+class LocalStore:
+    """See `ChunkStore`. Objects appear by rename, after their bytes and before their folder are on the disk."""
+
+    def __init__(self, folder: str | Path, base_url: str) -> None:
+        self.folder = Path(folder)
+        self.base_url = base_url
+
+    def path(self, key: str) -> Path:
+        """The file of a key."""
+        space, name = check_key(key).rsplit("/", 1)
+        return self.folder / space / name[:2] / name
+
+    def put(self, key: str, stored: bytes) -> None:
+        path = self.path(key)
+        with suppress(OSError):
+            if path.stat().st_size == len(stored):
+                return
+        # Beside the folders of the keys, so that an interrupted write never looks like an object.
+        temporary = self.folder / "tmp" / secrets.token_hex(16)
+        try:
+            self._make_folder(temporary.parent)
+            self._make_folder(path.parent)
+            with open(temporary, "xb") as file:
+                file.write(stored)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
+        except OSError as error:
+            with suppress(OSError):
+                temporary.unlink()
+            raise _unavailable(error) from error
+
+    def get(self, key: str) -> bytes:
+        try:
+            return self.path(key).read_bytes()
+        except FileNotFoundError:
+            raise ChunkNotFound from None
+        except OSError as error:
+            raise _unavailable(error) from error
+
+    def exists(self, key: str) -> bool:
+        try:
+            self.path(key).stat()
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise _unavailable(error) from error
+        return True
+
+    def delete(self, key: str) -> None:
+        path = self.path(key)
+        try:
+            path.unlink()
+            _sync_folder(path.parent)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _unavailable(error) from error
+
+    def url(self, key: str, expires_in: int) -> str:
+        check_key(key)
+        if key.startswith("pub/"):
+            return self.base_url + key
+        return self.base_url + sign_path(key, expires_in)
+
+    def _make_folder(self, folder: Path) -> None:
+        """Makes the folder and its parents, each durable in its parent before something is put into it."""
+        if folder.is_dir():
+            return
+        self._make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _unavailable(error: OSError) -> StoreUnavailable:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return StoreUnavailable(
+            "The server's disk is full, so the data was not stored. Free some space and try again."
+        )
+    return StoreUnavailable(f"The server's chunk folder cannot be used: {error.strerror or error}.")
