@@ -1,0 +1,220 @@
+"""The order of things in `manage.py up`."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import IO
+
+from django.conf import settings
+from django.core.management import call_command
+from django.db import OperationalError, connection
+from django.db.migrations.executor import MigrationExecutor
+
+from webvm.accounts.bootstrap import ensure_first_admin
+from webvm.up.client import BASE_DIR, ensure_build
+from webvm.up.errors import UpError
+from webvm.up.locks import only_one, remove_status, write_status
+from webvm.up.options import Options
+from webvm.up.processes import Child, tail
+from webvm.up.progress import Reporter, human_bytes
+from webvm.up.starter import needs_starter, publish_starter
+
+GB = 1000**3
+FIRST_RUN_BYTES = 3 * GB  # packages, downloads, a disk image while it is made, its chunks
+LATER_BYTES = GB // 5
+MIGRATE_S = 4.0
+START_S = 4.0
+READY_S = 60.0
+WATCH_S = 0.2
+
+
+class Service:
+    """One run of `up`."""
+
+    def __init__(self, options: Options, report: Reporter) -> None:
+        self.options = options
+        self.report = report
+        self.data_dir: Path = settings.DATA_DIR
+        self.children: list[Child] = []
+        self.url = ""
+
+    def run(self) -> None:
+        """Everything from the checks to the end. Raises `UpError`; StopRequested passes through after a clean stop."""
+        with ExitStack() as stack:
+            held = stack.enter_context(only_one(self.data_dir))
+            listener = stack.enter_context(listen(self.options))
+            self.url = f"http://{self.options.url_host}:{listener.getsockname()[1]}"
+            self.report.line(f"WebVM on {self.url}, data in {self.data_dir}")
+            check_free_space(self.data_dir, BASE_DIR, needed=space_needed(self.data_dir))
+            ensure_build(self.report)
+            migrate(self.report)
+            stack.callback(self.stop)
+            self.start(listener, held)
+            sign_in = self.say_ready()
+            if needs_starter():
+                publish_starter(self.report, self.watch)
+                self.report.line(f"The starter image is published. Open {sign_in or self.url + '/'}")
+            self.report.line("Press Ctrl-C to stop.")
+            while True:
+                self.watch()
+
+    def start(self, listener: socket.socket, held: IO[bytes]) -> None:
+        """Start the worker and the server, and wait until the server answers."""
+        environ = {**os.environ, "DJANGO_SETTINGS_MODULE": "webvm.settings", "PYTHONUNBUFFERED": "1"}
+        logs = self.data_dir / "log"
+        with explained(self.options):
+            listener.listen(128)
+        server = Child(
+            "server",
+            [sys.executable, "-m", "daphne", "--fd", str(listener.fileno()), "webvm.asgi:application"],
+            BASE_DIR,
+            environ,
+            logs / "server.log",
+            held,
+            pass_fds=[listener.fileno()],
+        )
+        worker = Child(
+            "worker",
+            [sys.executable, "-m", "celery", "-A", "webvm.celery", "worker", "--pool", "solo"]
+            + ["--loglevel", "info", "--without-gossip", "--without-mingle", "--without-heartbeat"],
+            BASE_DIR,
+            environ,
+            logs / "worker.log",
+            held,
+            grace_s=3.0,
+        )
+        for folder in ("queue", "control"):
+            (settings.BROKER_DIR / folder).mkdir(parents=True, exist_ok=True)
+        self.children = [server, worker]
+        with self.report.step("Starting the server and the worker", START_S):
+            for child in self.children:
+                child.start()
+            self.tell_status()
+            port = listener.getsockname()[1]
+            deadline = time.monotonic() + READY_S
+            while not answers(self.options, port):
+                if (server.process and server.process.poll() is not None) or time.monotonic() > deadline:
+                    raise UpError(f"The server did not start; the end of its log, {server.log}:\n{tail(server.log)}")
+
+    def say_ready(self) -> str | None:
+        """Print the address, and the first admin's sign-in link (the answer) as long as it is of use."""
+        path = ensure_first_admin()
+        self.report.line()
+        self.report.line(f"  WebVM is serving at {self.url}/")
+        sign_in = f"{self.url}{path}" if path else None
+        if sign_in:
+            self.report.line(f"  Sign in as the first admin (the link works once): {sign_in}")
+        self.report.line()
+        return sign_in
+
+    def watch(self) -> None:
+        """One look after the children, and a short sleep."""
+        time.sleep(WATCH_S)
+        if any([child.watch(self.report.line) for child in self.children]):
+            self.tell_status()
+
+    def tell_status(self) -> None:
+        pids = {child.name: child.pid for child in self.children}
+        write_status(self.data_dir, {"pid": os.getpid(), "url": self.url, **pids})
+
+    def stop(self) -> None:
+        """End the children in order: nobody asks for more work before the worker goes."""
+        began = time.monotonic()
+        for child in self.children:
+            child.stop()
+        remove_status(self.data_dir)
+        self.report.line(f"Stopped ({time.monotonic() - began:.1f} s).")
+
+
+@contextmanager
+def listen(options: Options) -> Iterator[socket.socket]:
+    """The socket the server inherits, bound now so that a taken port is known before any work; raises `UpError`."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            options.host, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except socket.gaierror as error:
+        raise UpError(f"{options.host!r} is not an address of this machine: give another --host.") from error
+    with socket.socket(family, kind, protocol) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with explained(options):
+            listener.bind(address)
+        yield listener
+
+
+@contextmanager
+def explained(options: Options) -> Iterator[None]:
+    """Turn what may go wrong with an address into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            sentence = f"Port {options.port} is taken by another program: end it, or choose another --port."
+        elif error.errno in {errno.EACCES, errno.EPERM}:
+            sentence = f"Port {options.port} needs more rights than yours: choose a --port above 1023."
+        else:
+            sentence = f"Cannot listen on {options.host} ({error.strerror}): give another --host."
+        raise UpError(sentence) from error
+
+
+def check_free_space(*folders: Path, needed: int) -> None:
+    """Refuse before the work what would fill the disk in the middle of it; raises `UpError`."""
+    for folder in folders:
+        free = shutil.disk_usage(folder).free
+        if free < needed:
+            raise UpError(
+                f"Not enough disk space for {folder}: {human_bytes(free)} are free and {human_bytes(needed)} are needed. "
+                "Free some space, or choose another --data-dir."
+            )
+
+
+def space_needed(data_dir: Path) -> int:
+    """Bytes: plenty for a first run, little when everything is in place."""
+    return LATER_BYTES if (data_dir / "run" / "first-run-done").exists() else FIRST_RUN_BYTES
+
+
+def migrate(report: Reporter) -> None:
+    """Bring the database up to date."""
+    try:
+        executor = MigrationExecutor(connection)
+        plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        if not plan:
+            return
+        with report.step("Preparing the database", MIGRATE_S) as step:
+            done = 0
+
+            def look(action: str, migration: object = None, fake: bool = False) -> None:
+                nonlocal done
+                if action == "apply_success":
+                    done += 1
+                    step.update(done, len(plan), "changes")
+
+            MigrationExecutor(connection, look).migrate(executor.loader.graph.leaf_nodes(), plan)
+            call_command("migrate", verbosity=0, interactive=False)  # what Django does after migrating: permissions
+    except OperationalError as error:
+        raise UpError(f"The database cannot be prepared: {error}. See {settings.DATABASES['default']['NAME']}.") from error
+    finally:
+        connection.close()
+
+
+def answers(options: Options, port: int) -> bool:
+    """Whether the server answers a request by now; waits a moment when not."""
+    host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(options.host, options.host)  # noqa: S104
+    request = HTTPConnection(host, port, timeout=5)
+    try:
+        request.request("GET", "/")
+        return request.getresponse().status < 500
+    except (OSError, HTTPException):
+        time.sleep(0.05)
+        return False
+    finally:
+        request.close()
