@@ -75,7 +75,7 @@ export interface StartOptions {
   locate: (request: LocateRequest) => Promise<LocateAnswer>;
   /** Power on and boot from the disk even when there is a memory to resume. */
   coldBoot?: boolean;
-  /** Tests and other bundlers may bring the worker; by default it is `worker.ts` of this directory. */
+  /** A worker of `startWorker` (or of a test); by default one is started. */
   worker?: Worker;
 }
 
@@ -173,8 +173,11 @@ export interface MachineClient extends Omit<Machine, "on" | "boot" | "resume" | 
   stats(): Promise<MachineStats>;
 }
 
+/** Loads the worker's script. A page that still waits for its descriptor calls this first: the two then load side by side. */
+export function startWorker(): Worker {
+  return new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: "machine" });
+}
+
 export function startMachine(options: StartOptions): MachineClient {
-  const worker =
-    options.worker ?? new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: "machine" });
-  return new RemoteMachine(worker, options);
+  return new RemoteMachine(options.worker ?? startWorker(), options);
 }

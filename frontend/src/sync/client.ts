@@ -177,7 +177,8 @@ export class SyncClient {
       if (this.closing) return;
       this.afterClose(code, attempt);
       if (this.state.kind === "ended") return;
-      if (this.state.kind === "connecting" && !this.takeOverNext) await this.sleep(this.delay(attempt++, code));
+      if (this.state.kind === "connecting" && !this.takeOverNext)
+        await this.sleep(this.delay(attempt++, code));
     }
   }
 
@@ -185,7 +186,8 @@ export class SyncClient {
     if (code === CLOSE.takenOver && !this.takeOverNext) this.lose("This machine was opened somewhere else.");
     else if (code === CLOSE.notFound)
       this.finish("not_found", "This machine does not exist, or it is not yours any more.");
-    else if (code === CLOSE.signedOut) this.finish("signed_out", "You are signed out. Sign in again to save your work.");
+    else if (code === CLOSE.signedOut)
+      this.finish("signed_out", "You are signed out. Sign in again to save your work.");
     else if (this.current.kind === "online" || this.current.kind === "connecting") {
       const since = this.current.kind === "connecting" ? this.current.since : Date.now();
       this.setState({ kind: "connecting", attempt: attempt + 1, since });
@@ -230,9 +232,11 @@ export class SyncClient {
       last = seq;
       if ((hint === "lease" || hint === "revoked" || missed) && this.online?.connection === connection) {
         const online = this.online;
-        connection.request("renew", { epoch: online.epoch }, this.timing.requestMs).catch((error: unknown) => {
-          if (error instanceof Expected && error.code === "lease_lost") void this.renewOrLose(online);
-        });
+        connection
+          .request("renew", { epoch: online.epoch }, this.timing.requestMs)
+          .catch((error: unknown) => {
+            if (error instanceof Expected && error.code === "lease_lost") void this.renewOrLose(online);
+          });
       }
       this.onHint(hint);
     };

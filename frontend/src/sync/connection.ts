@@ -142,7 +142,8 @@ export class Connection {
         if (this.underWay.delete(message.digest)) this.onChunk({ digest: message.digest });
         return;
       case "refused":
-        if (this.underWay.delete(message.digest)) this.onChunk({ digest: message.digest, error: message.error });
+        if (this.underWay.delete(message.digest))
+          this.onChunk({ digest: message.digest, error: message.error });
         return;
       case "hint":
         this.onHint(message.hint, message.seq);

@@ -5,7 +5,6 @@
  */
 
 import type { SyncClient, Online } from "./client";
-import type { ChunkOutcome } from "./connection";
 import { Bug, ConnectionLost, Expected } from "./errors";
 import { NEGOTIATE_BATCH, type RemoteError, type SnapshotInfo } from "./protocol";
 
@@ -165,7 +164,10 @@ async function upload(
       continue;
     }
     await new Promise<void>((resolve) => {
-      const timer = setTimeout(() => connection.abandon("no chunk was stored for too long"), client.timing.stallMs);
+      const timer = setTimeout(
+        () => connection.abandon("no chunk was stored for too long"),
+        client.timing.stallMs,
+      );
       wake = () => {
         clearTimeout(timer);
         resolve();
