@@ -77,8 +77,33 @@ def database(url: str) -> dict[str, object]:
     raise ValueError(f"WEBVM_DATABASE_URL: cannot use {parts.scheme!r}; use sqlite:///… or postgresql://…")
 
 
+def mail(url: str) -> dict[str, object]:
+    """Django's settings for `smtp://user:password@host:587` (STARTTLS unless `?tls=0`) or `smtps://…:465`; none: the log."""
+    if not url:
+        return {"EMAIL_BACKEND": "django.core.mail.backends.console.EmailBackend"}
+    parts = urlsplit(url)
+    if parts.scheme not in {"smtp", "smtps"}:
+        raise ValueError(f"WEBVM_EMAIL_URL: cannot use {parts.scheme!r}; use smtp://… or smtps://…")
+    is_ssl = parts.scheme == "smtps"
+    return {
+        "EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend",
+        "EMAIL_HOST": parts.hostname or "localhost",
+        "EMAIL_PORT": parts.port or (465 if is_ssl else 587),
+        "EMAIL_HOST_USER": unquote(parts.username or ""),
+        "EMAIL_HOST_PASSWORD": unquote(parts.password or ""),
+        "EMAIL_USE_SSL": is_ssl,
+        "EMAIL_USE_TLS": not is_ssl and "tls=0" not in parts.query,
+        "EMAIL_TIMEOUT": 10,
+    }
+
+
 SECRET_KEY = env("SECRET_KEY") or data_secret_key()
 DEBUG = env_bool("DEBUG", False)
+HTTPS = env_bool("HTTPS", False)  # people reach the service by https: secure cookies and HSTS
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SECURE_HSTS_SECONDS = 365 * 24 * 3600 if HTTPS else 0
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
+SECURE_REFERRER_POLICY = "same-origin"
 ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", "*")
 CSRF_TRUSTED_ORIGINS = env_list("TRUSTED_ORIGINS", "")
 
@@ -91,6 +116,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django.contrib.humanize",
+    "ninja",
     "allauth",
     "allauth.account",
     "webvm.accounts",
@@ -99,6 +125,7 @@ INSTALLED_APPS = [
     "webvm",
 ]
 MIDDLEWARE = [
+    "webvm.middleware.SecurityHeaders",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -108,13 +135,14 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
+    "webvm.middleware.ErrorPages",
 ]
 ROOT_URLCONF = "webvm.urls"
 ASGI_APPLICATION = "webvm.asgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [],
+        "DIRS": [BASE_DIR / "webvm" / "templates"],  # before the apps', so that ours replace allauth's
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -132,6 +160,27 @@ AUTHENTICATION_BACKENDS = [
     "django.contrib.auth.backends.ModelBackend",
     "allauth.account.auth_backends.AuthenticationBackend",
 ]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = "/machines/"
+ACCOUNT_ADAPTER = "webvm.accounts.adapter.AccountAdapter"
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
+ACCOUNT_EMAIL_VERIFICATION = env("EMAIL_VERIFICATION", "optional")
+ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
+ACCOUNT_CHANGE_EMAIL = True
+ACCOUNT_SESSION_REMEMBER = True
+ACCOUNT_LOGOUT_REDIRECT_URL = "/"
+ACCOUNT_DEFAULT_HTTP_PROTOCOL = "https" if HTTPS else "http"
+# allauth's own limits hold for its pages; these are for ours (webvm/accounts/limits.py).
+ACCOUNT_RATE_LIMITS = {"sign_in_link": "20/m/ip", "invitation": "20/m/ip", "guest": "30/h/ip", "keep_guest": "10/m/user"}
+ADMIN_EMAIL = env("ADMIN_EMAIL", "admin@localhost")
+vars().update(mail(env("EMAIL_URL")))
+DEFAULT_FROM_EMAIL = env("FROM_EMAIL", "webvm@localhost")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env("REDIS_URL")
@@ -171,8 +220,13 @@ S3_SECRET_KEY = env("S3_SECRET_KEY") or None
 DEBIAN_MIRROR = env("DEBIAN_MIRROR")
 CACHE_DIR = Path(env("CACHE_DIR", "")) if env("CACHE_DIR") else None  # None: the user's cache directory
 
+CLIENT_DIR = BASE_DIR / "frontend" / "dist"
+STARTER_RECIPE = env("STARTER_RECIPE", str(BASE_DIR / "images" / "starter.toml"))  # what the first `up` publishes; empty: nothing
+
 STATIC_URL = "/static/"
-STATICFILES_DIRS = [("app", BASE_DIR / "frontend" / "dist")] if (BASE_DIR / "frontend" / "dist").is_dir() else []
+STATICFILES_DIRS = [("app", CLIENT_DIR)] if CLIENT_DIR.is_dir() else []
+WHITENOISE_USE_FINDERS = True  # nothing to collect: files are served from where they are
+WHITENOISE_IMMUTABLE_FILE_TEST = r"^/static/app/assets/.+-[\w-]{8}\.\w+$"
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True

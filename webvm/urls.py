@@ -3,7 +3,16 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from webvm import views
+from webvm.api import api
+
+handler429 = "webvm.views.too_many_requests"
+
 urlpatterns = [
+    path("", views.landing, name="landing"),
+    path("favicon.svg", views.favicon, name="favicon"),
     path("admin/", admin.site.urls),
     path("accounts/", include("allauth.urls")),
+    path("", include("webvm.accounts.urls")),
+    path("api/v1/", api.urls),
 ]

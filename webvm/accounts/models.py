@@ -7,7 +7,7 @@ import uuid
 from typing import Any, ClassVar
 
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
-from django.db import models
+from django.db import models, transaction
 from django.utils import timezone
 
 DEFAULT_QUOTA_BYTES = 5 * 1024**3
@@ -46,7 +46,20 @@ class User(AbstractBaseUser, PermissionsMixin):
     objects: ClassVar[UserManager] = UserManager()
 
     def __str__(self) -> str:
-        return self.name or self.email
+        return self.name or ("Guest" if self.is_guest else self.email)
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save; a new user gets a personal tenant in the same transaction, whichever way it is made."""
+        is_new = self._state.adding
+        with transaction.atomic():
+            super().save(*args, **kwargs)
+            if is_new:
+                tenant = Tenant.objects.create(
+                    name=self.name or ("Guest" if self.is_guest else self.email.split("@")[0])[:120],
+                    is_personal=True,
+                    quota_bytes=GUEST_QUOTA_BYTES if self.is_guest else DEFAULT_QUOTA_BYTES,
+                )
+                Membership.objects.create(tenant=tenant, user=self, role=Role.OWNER)
 
 
 class Tenant(models.Model):
@@ -60,6 +73,11 @@ class Tenant(models.Model):
     quota_bytes = models.BigIntegerField(default=DEFAULT_QUOTA_BYTES)
     used_bytes = models.BigIntegerField(default=0)
     created_at = models.DateTimeField(auto_now_add=True)
+    deleted_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="Out of reach since; the row stays while forks elsewhere read its chunks",
+    )
 
     def __str__(self) -> str:
         return self.name
@@ -82,6 +100,23 @@ class Membership(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user} in {self.tenant} ({self.role})"
+
+
+class Invitation(models.Model):
+    """A link that makes whoever accepts it a member, once; only the secret's SHA-256 is kept."""
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="invitations")
+    role = models.CharField(max_length=10, choices=Role.choices, default=Role.MEMBER)
+    email = models.EmailField(blank=True, help_text="Whom it was meant for; a note, not a condition")
+    secret_hash = models.CharField(max_length=64, unique=True)
+    created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField()
+    accepted_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    accepted_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"Invitation to {self.tenant} ({self.role})"
 
 
 class ApiToken(models.Model):
@@ -115,8 +150,12 @@ class SignInLink(models.Model):
 class AuditEntry(models.Model):
     """Who changed what; written in the same transaction as the change."""
 
-    tenant = models.ForeignKey(Tenant, on_delete=models.SET_NULL, null=True, blank=True, related_name="audit_entries")
-    acting_user = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="audit_entries")
+    tenant = models.ForeignKey(
+        Tenant, on_delete=models.SET_NULL, null=True, blank=True, related_name="audit_entries"
+    )
+    acting_user = models.ForeignKey(
+        User, on_delete=models.SET_NULL, null=True, blank=True, related_name="audit_entries"
+    )
     action = models.CharField(max_length=60)
     target_type = models.CharField(max_length=40, blank=True)
     target_id = models.CharField(max_length=64, blank=True)

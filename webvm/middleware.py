@@ -1,0 +1,75 @@
+"""Security headers on every answer, and typed errors as pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from webvm.errors import WebVMError
+
+GetResponse = Callable[[HttpRequest], HttpResponse]
+
+
+def origin_of(url: str | None) -> str:
+    """`scheme://host:port` of an absolute URL, "" for a relative or empty one."""
+    parts = urlsplit(url or "")
+    return f"{parts.scheme}://{parts.netloc}" if parts.scheme and parts.netloc else ""
+
+
+def content_security_policy() -> str:
+    """Scripts from here only, none inline; chunks and uploads may go to the CDN and the S3 endpoint of the settings.
+
+    `wasm-unsafe-eval` and `blob:` workers are what an emulator that compiles WebAssembly needs; inline styles are what
+    xterm.js's renderer needs.
+    """
+    connect = dict.fromkeys(
+        filter(None, (origin_of(settings.CHUNK_BASE_URL), origin_of(settings.S3_ENDPOINT_URL)))
+    )
+    return "; ".join(
+        (
+            "default-src 'self'",
+            "script-src 'self' 'wasm-unsafe-eval'",
+            "style-src 'self' 'unsafe-inline'",
+            "img-src 'self' data: blob:",
+            "worker-src 'self' blob:",
+            " ".join(("connect-src 'self'", *connect)),
+            "object-src 'none'",
+            "base-uri 'none'",
+            "form-action 'self'",
+            "frame-ancestors 'none'",
+        )
+    )
+
+
+class SecurityHeaders:
+    """First in the chain, so that static files (a worker's script has its own policy) get the headers too."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        response.headers.setdefault("Content-Security-Policy", content_security_policy())
+        response.headers.setdefault(
+            "Permissions-Policy", "camera=(), microphone=(), geolocation=(), payment=()"
+        )
+        return response
+
+
+class ErrorPages:
+    """A `WebVMError` that leaves a page's view becomes a page with its sentence and status."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        if not isinstance(exception, WebVMError):
+            return None
+        return render(request, "errors/error.html", {"error": exception}, status=exception.status)

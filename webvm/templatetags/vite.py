@@ -1,0 +1,69 @@
+"""`{% load vite %}{% vite "console" %}`: the tags that load an entry of the built client (`frontend/dist`)."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from django import template
+from django.conf import settings
+from django.templatetags.static import static
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from webvm.errors import WebVMError
+
+register = template.Library()
+
+
+class ClientNotBuilt(WebVMError):
+    code = "client_not_built"
+    status = 503
+    message = (
+        "The browser client has not been built. Run `uv run manage.py up`, or `npm run build` in frontend/."
+    )
+
+
+@lru_cache(maxsize=4)
+def _read_manifest(path: Path, _mtime_ns: int) -> dict[str, dict[str, Any]]:
+    manifest: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    return manifest
+
+
+def read_manifest() -> dict[str, dict[str, Any]]:
+    """Vite's manifest (source path → {file, name, isEntry, css, imports}), read again when it has been rebuilt.
+
+    Raises `ClientNotBuilt`.
+    """
+    path = Path(settings.CLIENT_DIR) / ".vite" / "manifest.json"
+    try:
+        return _read_manifest(path, path.stat().st_mtime_ns)
+    except (OSError, ValueError) as error:
+        raise ClientNotBuilt from error
+
+
+@register.simple_tag
+def vite(name: str) -> SafeString:
+    """Stylesheets, preloads and the module script of entry `name`."""
+    manifest = read_manifest()
+    key = next((k for k, v in manifest.items() if v.get("isEntry") and v.get("name") == name), None)
+    if key is None:
+        raise ClientNotBuilt(f"The built client has no entry {name!r}. Run `npm run build` in frontend/.")
+    # Everything the entry imports statically, each file once, so that nothing waits for a script to ask for it.
+    wanted, seen = [key], {key}
+    for current in wanted:
+        for imported in manifest[current].get("imports", ()):
+            if imported not in seen:
+                seen.add(imported)
+                wanted.append(imported)
+    css = dict.fromkeys(file for k in wanted for file in manifest[k].get("css", ()))
+    sheets = [(static(f"app/{file}"),) for file in css]
+    preloads = [(static(f"app/{manifest[k]['file']}"),) for k in wanted[1:]]
+    return format_html(
+        '{}{}<script type="module" src="{}"></script>',
+        format_html_join("", '<link rel="stylesheet" href="{}">', sheets),
+        format_html_join("", '<link rel="modulepreload" href="{}">', preloads),
+        static(f"app/{manifest[key]['file']}"),
+    )
