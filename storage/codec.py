@@ -40,7 +40,7 @@ def encode_frame(raw: bytes | memoryview) -> bytes:
 
 
 def frame_content_size(frame: bytes, limit: int = CHUNK_BYTES) -> int:
-    """How many bytes the frame says it holds (1 to `limit`). Raises `BadChunk` for a header we do not accept."""
+    """How many bytes the frame says it holds, 1 to `limit`. Raises `BadChunk` for a header we refuse."""
     try:
         header = zstandard.get_frame_parameters(frame)
     except zstandard.ZstdError as error:

@@ -7,4 +7,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webvm.settings")
 from channels.routing import ProtocolTypeRouter
 from django.core.asgi import get_asgi_application
 
-application = ProtocolTypeRouter({"http": get_asgi_application()})
+django_application = get_asgi_application()
+
+from storage.chunk_app import ChunkApp  # noqa: E402 - after Django has loaded its apps
+
+application = ProtocolTypeRouter({"http": ChunkApp(django_application)})

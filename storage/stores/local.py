@@ -14,7 +14,7 @@ from storage.stores import check_key
 
 
 class LocalStore:
-    """See `ChunkStore`. Objects appear by rename, after their bytes and before their folder are on the disk."""
+    """See `ChunkStore`. Objects appear by rename, when their bytes are on the disk."""
 
     def __init__(self, folder: str | Path, base_url: str) -> None:
         self.folder = Path(folder)
