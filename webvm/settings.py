@@ -108,7 +108,6 @@ ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", "*")
 CSRF_TRUSTED_ORIGINS = env_list("TRUSTED_ORIGINS", "")
 
 INSTALLED_APPS = [
-    "daphne",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -203,6 +202,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = (
         "data_folder_out": str(BROKER_DIR / "queue"),
         "control_folder": str(BROKER_DIR / "control"),
         "store_processed": False,
+        "polling_interval": 0.25,  # seconds; the default of 1 is felt when a job starts and when the worker stops
     }
 )
 CELERY_TASK_IGNORE_RESULT = True
@@ -221,7 +221,7 @@ DEBIAN_MIRROR = env("DEBIAN_MIRROR")
 CACHE_DIR = Path(env("CACHE_DIR", "")) if env("CACHE_DIR") else None  # None: the user's cache directory
 
 CLIENT_DIR = BASE_DIR / "frontend" / "dist"
-STARTER_RECIPE = env("STARTER_RECIPE", str(BASE_DIR / "images" / "starter.toml"))  # what the first `up` publishes; empty: nothing
+STARTER_RECIPE = env("STARTER_RECIPE", str(BASE_DIR / "images" / "starter.toml"))  # published by `up`; empty: none
 
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [("app", CLIENT_DIR)] if CLIENT_DIR.is_dir() else []
