@@ -6,8 +6,20 @@
 export const BLOCK = 4096;
 export const CHUNK = 256 * 1024;
 export const CHUNK_BLOCKS = CHUNK / BLOCK;
-/** Blocks behind the RAM pages of a memory device that hold the machine's device state. */
+/** Pages and blocks have the same size, so a memory is a block device. Blocks behind the RAM pages of a memory device that hold the machine's device state. */
 export const STATE_BLOCKS = 8192;
+
+/** Why a machine could not do what was asked; `code` is stable, the message is for the person. */
+export class MachineError extends Error {
+  override readonly name = "MachineError";
+  constructor(
+    readonly code: "bad_state" | "state_version" | "memory_size" | "firmware" | "disk_error" | "machine_gone",
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+}
 
 /** What a machine reads its disk from. Reads are asynchronous; writes go to an overlay and are immediate. */
 export interface BlockDevice {
@@ -18,6 +30,10 @@ export interface BlockDevice {
   /** The same without waiting when every block is at hand, else undefined. */
   readNow(firstBlock: number, count: number): Uint8Array | undefined;
   write(firstBlock: number, data: Uint8Array): void;
+  /** How many blocks differ from the parent snapshot. */
+  readonly dirtyBlocks: number;
+  /** The blocks written since the disk's parent snapshot, as they are at this instant. */
+  freeze(): SparseBlocks;
 }
 
 export interface MachineConfig {
@@ -27,12 +43,11 @@ export interface MachineConfig {
   cmdline: string;
 }
 
-/** Raw bytes of the firmware and, for a cold boot only, of the kernel and initrd. */
+/** Raw bytes of the firmware. Kernel and initrd are asked for only by a cold boot, or when the guest reboots. */
 export interface Firmware {
   bios: Uint8Array;
   vgaBios: Uint8Array;
-  kernel?: Uint8Array;
-  initrd?: Uint8Array;
+  loadKernel(): Promise<{ kernel: Uint8Array; initrd: Uint8Array }>;
 }
 
 /**
@@ -44,9 +59,25 @@ export interface SparseBlocks {
   data: Uint8Array;
 }
 
-/** Disk and memory at one instant. `disk` has the blocks written since the machine's disk was opened. */
+/** Blocks `first`, `first + 1`, … one after the other in `data`. */
+export interface BlockRun {
+  first: number;
+  data: Uint8Array;
+}
+
+/**
+ * Whether the 1024 words of `words` from index `at` on are known to be the content of block `block` in the parent
+ * snapshot. False is always a right answer: the block is then copied.
+ */
+export type BlockMatcher = (block: number, words: Int32Array, at: number) => boolean;
+
+/** Disk and memory at one instant. */
 export interface Capture {
+  /** The memory's blocks that are not zero and were not matched. */
   memory: SparseBlocks;
+  /** Numbers of the memory's blocks that were matched, ascending. All others are zeros. */
+  matched: Uint32Array;
+  /** What the disk's `freeze` gave at the same instant. */
   disk: SparseBlocks;
   thumbnail: string | null;
   /** How long the machine stood still, ms. */
@@ -81,7 +112,7 @@ export interface Machine {
   /** Power on and boot from the disk, with the kernel given in the firmware. */
   boot(): Promise<void>;
   /** Restore a captured memory and run on. The disk must be the one captured with it. */
-  resume(memory: SparseBlocks): Promise<void>;
+  resume(memory: Iterable<BlockRun>): Promise<void>;
   pause(): Promise<void>;
   /** Run on after `pause`. */
   run(): Promise<void>;
@@ -89,9 +120,9 @@ export interface Machine {
   retryDisk(): Promise<void>;
   /**
    * Disk and memory at one instant: waits until no disk read is in flight, stands still only while the state is copied,
-   * runs on (if it was running) before the returned data is worked on.
+   * runs on (if it was running) before the returned data is worked on. Rejects when a failed disk read stands in the way.
    */
-  capture(): Promise<Capture>;
+  capture(matches?: BlockMatcher): Promise<Capture>;
   sendConsole(bytes: Uint8Array): void;
   /** A line for the guest's agent: `clock`, `resize`, `reseed` (see docs/design/guest.md). */
   sendAgent(line: string): void;

@@ -1,0 +1,204 @@
+/**
+ * Boots a disk image in the emulator under Node, finishes its configuration, takes the warm snapshot and records the boot
+ * trace. Used by the publishing pipeline:
+ *
+ *     node frontend/dist-node/headless.js <spec.json>
+ *
+ * The spec:
+ *
+ *     {"machine": {"kind": "pc", "memory_mib", "vga_memory_mib", "cmdline"},
+ *      "disk": path of the raw image, changed in place,
+ *      "bios", "vga_bios", "kernel", "initrd": paths,
+ *      "prompt": regular expression that the serial console shows when the machine is up,
+ *      "configure": [shell commands run through the guest's agent, in order],
+ *      "settle": [commands just before the warm snapshot],
+ *      "out": directory for the outputs, "timeout_s": for everything}
+ *
+ * Standard output is JSON lines: {type: "step", name, …}, {type: "console", text}, {type: "agent", text},
+ * {type: "progress", done, total} (steps), {type: "error", step, message}, {type: "done"}. Exit status 0 only after "done".
+ *
+ * Outputs in `out`, complete when "done" was written: `memory.numbers` (u32 little endian, ascending), `memory.blocks` (4 KiB each, in
+ * that order), `trace.json` (256 KiB chunk numbers of the disk in order of first read by a cold boot), `result.json`
+ * ({times: {step: ms}, capture: {paused_ms, blocks}, versions: {v86, node, layout}}).
+ */
+
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { type Firmware, type MachineConfig, type SparseBlocks } from "../machine/machine";
+import { Pc } from "../machine/pc/pc";
+import { LAYOUT_VERSION } from "../machine/pc/state";
+import { runsOf } from "../machine/sparse";
+import { FileDisk } from "./file-disk";
+import { Guest } from "./guest";
+
+interface Spec {
+  machine: MachineConfig;
+  disk: string;
+  bios: string;
+  vga_bios: string;
+  kernel: string;
+  initrd: string;
+  prompt: string;
+  configure: string[];
+  settle: string[];
+  out: string;
+  timeout_s: number;
+}
+
+const STEPS = ["boot", "configure", "settle", "snapshot", "resume", "trace"] as const;
+type Step = (typeof STEPS)[number];
+
+/** The guest has nothing more to say when its console was quiet for so long, ms. */
+const QUIET = 500;
+/** A resumed machine must answer within this time, ms. */
+const RESUME_TIMEOUT = 30_000;
+
+function report(line: object): void {
+  process.stdout.write(`${JSON.stringify(line)}\n`);
+}
+
+class Run {
+  step: Step = "boot";
+  private readonly times: Record<string, number> = {};
+  private readonly deadline: number;
+  private readonly wasm: WebAssembly.Module;
+  private readonly firmware: Firmware;
+  private readonly prompt: RegExp;
+
+  constructor(private readonly spec: Spec) {
+    this.deadline = performance.now() + spec.timeout_s * 1000;
+    const here = dirname(fileURLToPath(import.meta.url));
+    this.wasm = new WebAssembly.Module(readFileSync(join(here, "v86.wasm")));
+    const kernel = readFileSync(spec.kernel);
+    const initrd = readFileSync(spec.initrd);
+    this.firmware = {
+      bios: readFileSync(spec.bios),
+      vgaBios: readFileSync(spec.vga_bios),
+      loadKernel: async () => ({ kernel, initrd }),
+    };
+    this.prompt = new RegExp(spec.prompt);
+    mkdirSync(spec.out, { recursive: true });
+  }
+
+  async all(): Promise<void> {
+    const { memory, pausedMs } = await this.prepare();
+    await this.timed("resume", () => this.checkResume(memory));
+    const trace = await this.timed("trace", () => this.traceBoot());
+    const write = (name: string, data: string | Uint8Array): void => writeFileSync(join(this.spec.out, name), data);
+    write("memory.numbers", new Uint8Array(memory.numbers.buffer, memory.numbers.byteOffset, memory.numbers.byteLength));
+    write("memory.blocks", memory.data);
+    write("trace.json", JSON.stringify(trace));
+    write(
+      "result.json",
+      JSON.stringify({
+        times: this.times,
+        capture: { paused_ms: Math.round(pausedMs), blocks: memory.numbers.length },
+        versions: { v86: __V86_VERSION__, node: process.version, layout: LAYOUT_VERSION },
+      }),
+    );
+  }
+
+  /** First boot, on the disk itself: configuration and warm snapshot. */
+  private async prepare(): Promise<{ memory: SparseBlocks; pausedMs: number }> {
+    const disk = new FileDisk(this.spec.disk, false);
+    const guest = this.guest(disk);
+    await this.timed("boot", async () => {
+      await guest.machine.boot();
+      await guest.waitForConsole(this.prompt, "the prompt");
+    });
+    await this.timed("configure", () => this.commands(guest, this.spec.configure));
+    await this.timed("settle", () => this.commands(guest, this.spec.settle));
+    return this.timed("snapshot", async () => {
+      await guest.waitForQuiet(QUIET);
+      const { memory, pausedMs } = await guest.machine.capture();
+      // Nothing may reach the disk any more: it belongs to the memory just captured.
+      await guest.machine.destroy();
+      disk.close();
+      report({ type: "step", name: "captured", blocks: memory.numbers.length, bytes: memory.data.length });
+      return { memory, pausedMs };
+    });
+  }
+
+  /** The snapshot must come to life in a machine that has seen nothing of the first, and its shell must answer. */
+  private async checkResume(memory: SparseBlocks): Promise<void> {
+    const disk = new FileDisk(this.spec.disk, true);
+    const guest = this.guest(disk);
+    const started = performance.now();
+    await guest.machine.resume(runsOf(memory));
+    report({ type: "step", name: "resumed", ms: Math.round(performance.now() - started) });
+    guest.machine.sendConsole(new TextEncoder().encode("echo resumed-$((6 * 7))\r"));
+    await guest.waitForConsole(/resumed-42/, "the resumed prompt to answer", RESUME_TIMEOUT);
+    await guest.machine.destroy();
+    disk.close();
+  }
+
+  /**
+   * The trace comes from a second cold boot, of the finished disk and without writing to it: what was configured may have
+   * moved files that a boot reads, and it proves that the disk as published boots.
+   */
+  private async traceBoot(): Promise<number[]> {
+    const disk = new FileDisk(this.spec.disk, true);
+    const guest = this.guest(disk);
+    await guest.machine.boot();
+    await guest.waitForConsole(this.prompt, "the prompt");
+    await guest.machine.destroy();
+    disk.close();
+    return disk.trace;
+  }
+
+  private guest(disk: FileDisk): Guest {
+    const machine = new Pc({ config: this.spec.machine, firmware: this.firmware, disk, wasm: this.wasm });
+    const output = {
+      console: (text: string) => report({ type: "console", text }),
+      agent: (text: string) => report({ type: "agent", text }),
+    };
+    return new Guest(machine, output, this.deadline);
+  }
+
+  private async commands(guest: Guest, commands: string[]): Promise<void> {
+    for (const command of commands) {
+      report({ type: "step", name: "command", command });
+      await guest.run(command);
+    }
+  }
+
+  private async timed<T>(step: Step, work: () => Promise<T>): Promise<T> {
+    this.step = step;
+    report({ type: "step", name: step });
+    report({ type: "progress", done: STEPS.indexOf(step), total: STEPS.length });
+    const started = performance.now();
+    const result = await work();
+    this.times[step] = Math.round(performance.now() - started);
+    return result;
+  }
+}
+
+async function main(): Promise<number> {
+  const path = process.argv[2];
+  if (!path) {
+    report({ type: "error", step: "start", message: "usage: headless.js <spec.json>" });
+    return 2;
+  }
+  let run: Run | undefined;
+  try {
+    run = new Run(JSON.parse(readFileSync(path, "utf8")) as Spec);
+    await run.all();
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    report({ type: "error", step: run?.step ?? "start", message });
+    return 1;
+  }
+  report({ type: "progress", done: STEPS.length, total: STEPS.length });
+  report({ type: "done" });
+  return 0;
+}
+
+// A machine may still have timers; the exit waits for what was written.
+main().then(
+  (status) => process.stdout.write("", () => process.exit(status)),
+  (error: unknown) => {
+    console.error(error);
+    process.exit(1);
+  },
+);
