@@ -7,6 +7,7 @@ import uuid
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 
 from storage.models import ImageVersion
 from webvm.accounts.models import Tenant
@@ -18,23 +19,33 @@ class VM(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="vms")
     name = models.CharField(max_length=120)
-    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="vms")
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="vms"
+    )
     image_version = models.ForeignKey(ImageVersion, on_delete=models.PROTECT, related_name="vms")
-    head = models.ForeignKey("Snapshot", on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    head = models.ForeignKey("Snapshot", on_delete=models.RESTRICT, null=True, blank=True, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
-    last_used_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(default=timezone.now)
     deleted_at = models.DateTimeField(null=True, blank=True)
+    stored_bytes = models.BigIntegerField(
+        default=0, help_text="What all its saves added to the tenant's storage"
+    )
+    pending_bytes = models.BigIntegerField(
+        default=0, help_text="Uploaded by sockets that closed, not yet in a save"
+    )
 
     # The lease: who may write the head. `epoch` is the fencing token and only ever rises.
     epoch = models.PositiveBigIntegerField(default=0)
     lease_session = models.UUIDField(null=True, blank=True)
-    lease_user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    lease_user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
     lease_since = models.DateTimeField(null=True, blank=True)
     lease_expires_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         verbose_name = "VM"
-        indexes = [models.Index(fields=["tenant", "deleted_at", "-last_used_at"])]
+        indexes = [models.Index(fields=["tenant", "deleted_at", "-last_used_at", "id"])]
 
     def __str__(self) -> str:
         return self.name
@@ -51,28 +62,39 @@ class Snapshot(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     vm = models.ForeignKey(VM, on_delete=models.CASCADE, related_name="snapshots")
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="snapshots")
-    parent = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="children")
+    parent = models.ForeignKey(
+        "self", on_delete=models.SET_NULL, null=True, blank=True, related_name="children"
+    )
     kind = models.CharField(max_length=8, choices=SnapshotKind.choices, default=SnapshotKind.SAVE)
     name = models.CharField(max_length=120, blank=True)
     message = models.CharField(max_length=500, blank=True)
-    author = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="snapshots")
+    author = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="snapshots"
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     disk_root = models.CharField(max_length=64, blank=True)
-    disk_home = models.ForeignKey(Tenant, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    disk_home = models.ForeignKey(Tenant, on_delete=models.RESTRICT, null=True, blank=True, related_name="+")
     memory_root = models.CharField(max_length=64, blank=True)
-    memory_home = models.ForeignKey(Tenant, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    memory_home = models.ForeignKey(
+        Tenant, on_delete=models.RESTRICT, null=True, blank=True, related_name="+"
+    )
     stored_bytes = models.BigIntegerField(default=0, help_text="What this save added to the tenant's storage")
-    thumbnail = models.BinaryField(null=True, blank=True, help_text="PNG or WebP of the screen, at most 64 KiB")
+    thumbnail = models.BinaryField(
+        null=True, blank=True, help_text="PNG or WebP of the screen, at most 64 KiB"
+    )
+    has_thumbnail = models.BooleanField(default=False, help_text="Known without reading the picture")
     idempotency_key = models.UUIDField(null=True, blank=True)
     deleted_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["vm", "idempotency_key"], condition=~Q(idempotency_key=None), name="one_snapshot_per_key"
+                fields=["vm", "idempotency_key"],
+                condition=~Q(idempotency_key=None),
+                name="one_snapshot_per_key",
             )
         ]
-        indexes = [models.Index(fields=["vm", "-created_at"])]
+        indexes = [models.Index(fields=["vm", "-created_at", "id"])]
 
     def __str__(self) -> str:
         return self.name or self.message or f"Snapshot of {self.vm}"
@@ -90,12 +112,17 @@ class ShareLink(models.Model):
     snapshot = models.ForeignKey(Snapshot, on_delete=models.CASCADE, related_name="share_links")
     mode = models.CharField(max_length=12, choices=ShareMode.choices, default=ShareMode.FORK)
     secret_hash = models.CharField(max_length=64, unique=True)
-    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     expires_at = models.DateTimeField(null=True, blank=True)
     max_uses = models.PositiveIntegerField(null=True, blank=True)
     uses = models.PositiveIntegerField(default=0)
     revoked_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["snapshot", "-created_at"])]
 
     def __str__(self) -> str:
         return f"{self.mode} link to {self.snapshot}"

@@ -4,11 +4,14 @@ import os
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webvm.settings")
 
-from channels.routing import ProtocolTypeRouter
+from channels.routing import ProtocolTypeRouter, URLRouter
 from django.core.asgi import get_asgi_application
 
 django_application = get_asgi_application()
 
+from sessions.routing import websocket_urlpatterns  # noqa: E402 - after Django has loaded its apps
 from storage.chunk_app import ChunkApp  # noqa: E402 - after Django has loaded its apps
 
-application = ProtocolTypeRouter({"http": ChunkApp(django_application)})
+application = ProtocolTypeRouter(
+    {"http": ChunkApp(django_application), "websocket": URLRouter(websocket_urlpatterns)}
+)

@@ -1,0 +1,127 @@
+"""Saving: one compare-and-swap of a VM's head, in one transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from sessions.access import get_vm, lock_vm
+from sessions.actions.leases import check_lease
+from sessions.announce import announce, vm_group
+from sessions.devices import DeviceName, device_of
+from sessions.errors import HeadMoved
+from sessions.models import VM, Snapshot
+from sessions.names import clean_message
+from sessions.thumbnails import decode_thumbnail
+from storage.chunks import find_missing
+from storage.commits import accept_device
+from webvm.accounts.audit import record
+from webvm.accounts.models import User
+from webvm.errors import InvalidInput, QuotaExceeded
+
+
+@dataclass(frozen=True)
+class Save:
+    """What a client asks to be saved. `fresh_bytes`: stored bytes its socket has uploaded since its last
+    save.
+    """
+
+    epoch: int
+    expected_head: UUID | None
+    disk_root: str
+    memory_root: str
+    idempotency_key: UUID
+    message: str = ""
+    thumbnail: str | None = None
+    reused_bytes: int = 0
+    fresh_bytes: int = 0
+
+
+def negotiate_chunks(vm_id: UUID, epoch: int, digests: list[bytes], *, acting_user: User) -> list[bytes]:
+    """Which of the chunks must be uploaded: what neither the tenant nor the public has.
+
+    Raises `NotFound`, `LeaseLost`, and `QuotaExceeded` when there is something to upload and no room left.
+    """
+    vm = get_vm(acting_user, vm_id)
+    check_lease(vm, epoch, acting_user)
+    missing = find_missing(vm.tenant, digests)
+    if missing and vm.tenant.used_bytes >= vm.tenant.quota_bytes:
+        raise QuotaExceeded(used_bytes=vm.tenant.used_bytes, quota_bytes=vm.tenant.quota_bytes)
+    return missing
+
+
+def commit_snapshot(vm_id: UUID, save: Save, *, acting_user: User) -> Snapshot:
+    """Make the uploaded state the VM's new head. Whole or not at all; the same key again answers the same
+    snapshot.
+
+    Raises `NotFound`, `LeaseLost`, `HeadMoved`, `MissingChunks`, `BadIndex`, `InvalidInput`.
+    """
+    seen = get_vm(acting_user, vm_id)
+    message = clean_message(save.message)
+    thumbnail = decode_thumbnail(save.thumbnail)
+    with transaction.atomic():
+        vm = lock_vm(vm_id)
+        # Looked for before the lease: the answer of a save that went through may have been lost with the
+        # connection.
+        before = vm.snapshots.filter(idempotency_key=save.idempotency_key).defer("thumbnail").first()
+        if before is not None:
+            if (before.disk_root, before.memory_root) != (save.disk_root, save.memory_root):
+                raise InvalidInput("This idempotency key belongs to another save.", field="idempotency_key")
+            return before
+        check_lease(vm, save.epoch, acting_user)
+        if vm.head_id != save.expected_head:
+            raise HeadMoved(head=str(vm.head_id) if vm.head_id else None)
+        snapshot = Snapshot(
+            vm=vm,
+            tenant=seen.tenant,
+            parent=vm.head,
+            message=message,
+            author=acting_user,
+            disk_root=save.disk_root,
+            disk_home_id=_accept(vm, "disk", save.disk_root),
+            memory_root=save.memory_root,
+            memory_home_id=_accept(vm, "memory", save.memory_root),
+            stored_bytes=vm.pending_bytes + save.fresh_bytes,
+            thumbnail=thumbnail,
+            has_thumbnail=thumbnail is not None,
+            idempotency_key=save.idempotency_key,
+        )
+        snapshot.save(force_insert=True)
+        VM.objects.filter(pk=vm.pk).update(
+            head=snapshot,
+            last_used_at=timezone.now(),
+            pending_bytes=0,
+            stored_bytes=F("stored_bytes") + snapshot.stored_bytes,
+        )
+        record(
+            "commit_snapshot",
+            acting_user=acting_user,
+            tenant=seen.tenant,
+            target=snapshot,
+            vm=str(vm.pk),
+            epoch=save.epoch,
+            stored_bytes=snapshot.stored_bytes,
+            reused_bytes=save.reused_bytes,
+        )
+        announce(vm_group(vm.pk))
+    return snapshot
+
+
+def add_pending_bytes(vm_id: UUID, count: int) -> None:
+    """A socket closed that had uploaded `count` stored bytes for a save still to come: only a figure for
+    people.
+    """
+    VM.objects.filter(pk=vm_id).update(pending_bytes=F("pending_bytes") + count)
+
+
+def _accept(vm: VM, name: DeviceName, root: str) -> UUID | None:
+    """Check and adopt one device; answers its home afterwards."""
+    parent = device_of(vm, vm.head, name)
+    accept_device(
+        vm.tenant, root=root, blocks=parent.blocks, parent_root=parent.root, parent_home=parent.home
+    )
+    return parent.home if root == parent.root else vm.tenant_id

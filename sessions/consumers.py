@@ -1,0 +1,270 @@
+"""The WebSocket of an open VM (docs/design/protocol.md).
+
+What a client can make the server hold is bounded before anything is parsed: at most `MAX_CREDIT` chunk frames
+and `MAX_WAITING` requests are in memory per socket, whatever it sends, and what exceeds them ends the socket.
+Database and store work runs in threads; the event loop only moves frames.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+from uuid import UUID
+
+from channels.db import database_sync_to_async
+from channels.exceptions import StopConsumer
+from channels.generic.websocket import AsyncWebsocketConsumer
+
+from sessions import protocol
+from sessions.actions.commits import add_pending_bytes
+from sessions.announce import login_group, user_group, vm_group
+from sessions.peers import Credentials, VMState, credentials_of, find_state, find_user, may_connect
+from sessions.protocol import BadFrame, Commit, Release, TakeLease
+from webvm.accounts.models import User
+from webvm.errors import WebVMError
+
+log = logging.getLogger(__name__)
+
+BAD_FRAME, SIGNED_OUT, NOT_FOUND, TAKEN_OVER, TOO_FAST = 4400, 4401, 4404, 4409, 4429
+
+MAX_WAITING = 8
+"""Requests under way at once. A client that waits for its answers has one."""
+RATE, BURST = 20.0, 60.0
+"""Text frames a second, and how many may come at once."""
+STORING_AT_ONCE = 4
+LOOK_EVERY = 3.0
+"""Seconds between looks at what a lost hint would have told."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    return await database_sync_to_async(function, thread_sensitive=False)(*args, **kwargs)
+
+
+def unavailable() -> dict[str, str]:
+    """For what should not happen, such as a database that is away: the client waits and tries again."""
+    return {
+        "code": "unavailable",
+        "message": "The service cannot do this right now. Nothing was lost; try again.",
+    }
+
+
+class VMConsumer(AsyncWebsocketConsumer):
+    user: User
+    vm_id: UUID
+    credentials: Credentials
+    known: VMState
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.open = False
+        self.epoch: int | None = None  # of the lease taken on this socket
+        self.may_upload = False
+        self.fresh_bytes = 0
+        self.chunks_held = 0
+        self.requests_held = 0
+        self.seq = 0
+        self.allowance, self.allowance_at = BURST, time.monotonic()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.one_request = asyncio.Lock()
+        self.storing = asyncio.Semaphore(STORING_AT_ONCE)
+        self.look = asyncio.Event()
+        self.joined: list[str] = []
+
+    # Opening and closing
+
+    async def websocket_connect(self, message: Any) -> None:
+        self.vm_id = self.scope["url_route"]["kwargs"]["vm_id"]
+        self.credentials = credentials_of(self.scope)
+        if not may_connect(self.scope, self.credentials):
+            await self.close()  # before the accept: the handshake is answered 403
+            return
+        await self.accept()
+        self.open = True
+        user = await in_thread(find_user, self.credentials)
+        if user is None:
+            await self.end(SIGNED_OUT)
+            return
+        self.user = user
+        # Joined before the state is read, so that no change falls in between.
+        await self.join(vm_group(self.vm_id), user_group(user.pk))
+        if self.credentials.session_key:
+            await self.join(login_group(self.credentials.session_key))
+        state = await in_thread(find_state, user, self.vm_id)
+        if state is None:
+            await self.end(NOT_FOUND)
+            return
+        self.known = state
+        self.start(self.watch())
+
+    async def join(self, *groups: str) -> None:
+        for group in groups:
+            await self.channel_layer.group_add(group, self.channel_name)
+            self.joined.append(group)
+
+    async def end(self, code: int) -> None:
+        """Close once; frames that come later are not looked at."""
+        if self.open:
+            self.open = False
+            self.look.set()
+            await self.close(code)
+
+    async def websocket_disconnect(self, message: Any) -> None:
+        self.open = False
+        self.look.set()
+        for group in self.joined:
+            await self.channel_layer.group_discard(group, self.channel_name)
+        if (
+            self.tasks
+        ):  # what runs in a thread cannot be stopped half-way; what waits sees that the socket is closed
+            await asyncio.wait(self.tasks)
+        if self.fresh_bytes:
+            await in_thread(add_pending_bytes, self.vm_id, self.fresh_bytes)
+        raise StopConsumer
+
+    # What comes in: counted first, parsed later
+
+    async def websocket_receive(self, message: Any) -> None:
+        if not self.open:
+            return
+        data, text = message.get("bytes"), message.get("text")
+        try:
+            if data is not None:
+                self.receive_chunk(data)
+            else:
+                await self.receive_request(text or "")
+        except BadFrame:
+            await self.end(BAD_FRAME)
+
+    def receive_chunk(self, data: bytes) -> None:
+        if not self.may_upload or self.chunks_held >= protocol.MAX_CREDIT:
+            raise BadFrame("no credit left")
+        chunk = protocol.parse_binary(data)
+        self.chunks_held += 1
+        self.start(self.store(chunk))
+
+    async def receive_request(self, text: str) -> None:
+        now = time.monotonic()
+        self.allowance = min(BURST, self.allowance + (now - self.allowance_at) * RATE)
+        self.allowance_at = now
+        if self.allowance < 1 or self.requests_held >= MAX_WAITING:
+            await self.end(TOO_FAST)
+            return
+        self.allowance -= 1
+        request = protocol.parse_text(text)
+        self.requests_held += 1
+        self.start(self.carry_out(request))
+
+    def start(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    # What is done with it
+
+    async def carry_out(self, request: Any) -> None:
+        try:
+            async with self.one_request:  # in the order they came
+                if not self.open:
+                    return
+                reply: dict[str, Any] = {"id": request.id, "ok": True}
+                fresh = self.fresh_bytes if isinstance(request, Commit) else 0
+                try:
+                    reply |= await in_thread(protocol.answer, request, self.vm_id, self.user, fresh)
+                except WebVMError as error:
+                    reply = {"id": request.id, "ok": False, "error": error.as_json()}
+                except BadFrame:
+                    await self.end(BAD_FRAME)
+                    return
+                except Exception:
+                    log.exception("a %s of VM %s failed", request.type, self.vm_id)
+                    reply = {"id": request.id, "ok": False, "error": unavailable()}
+                else:
+                    self.note(request, reply, fresh)
+                await self.tell(reply)
+        finally:
+            self.requests_held -= 1
+
+    def note(self, request: Any, reply: dict[str, Any], fresh: int) -> None:
+        """What a successful request changes for this socket."""
+        if isinstance(request, TakeLease):
+            self.epoch = reply["epoch"]
+            self.may_upload = True
+            self.look.set()  # a take-over that came right behind was not ours to notice yet
+        elif isinstance(request, Release) and request.epoch == self.epoch:
+            self.epoch = None
+            self.may_upload = False
+        elif isinstance(request, Commit):
+            self.fresh_bytes -= fresh
+
+    async def store(self, chunk: protocol.ChunkFrame) -> None:
+        digest = chunk.digest.hex()
+        reply: dict[str, Any] = {"type": "stored", "digest": digest, "credit": 1}
+        try:
+            async with self.storing:
+                if not self.open:
+                    return
+                self.fresh_bytes += await in_thread(protocol.store, self.known.tenant, chunk)
+        except WebVMError as error:
+            reply = {"type": "refused", "digest": digest, "error": error.as_json(), "credit": 1}
+        except Exception:
+            log.exception("a chunk of VM %s could not be stored", self.vm_id)
+            reply = {"type": "refused", "digest": digest, "error": unavailable(), "credit": 1}
+        finally:
+            self.chunks_held -= 1
+        await self.tell(reply)
+
+    async def tell(self, message: dict[str, Any]) -> None:
+        if self.open:
+            with contextlib.suppress(ConnectionError, RuntimeError):  # closed by the other end at this moment
+                await self.send(text_data=json.dumps(message))
+
+    # What others change
+
+    async def look_again(self, event: dict[str, Any]) -> None:
+        """A hint came through the channel layer."""
+        self.look.set()
+
+    async def watch(self) -> None:
+        """Look at the database after every hint, and now and then without one: the layer may drop it."""
+        while self.open:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.look.wait(), LOOK_EVERY)
+            self.look.clear()
+            if not self.open:
+                return
+            try:
+                await self.compare()
+            except Exception:
+                log.exception("the socket of VM %s could not look at its state", self.vm_id)
+
+    async def compare(self) -> None:
+        user = await in_thread(find_user, self.credentials)
+        if user is None or user.pk != self.user.pk:
+            await self.hint("revoked")
+            await self.end(SIGNED_OUT)
+            return
+        state = await in_thread(find_state, user, self.vm_id)
+        if state is None:
+            await self.hint("revoked")
+            await self.end(NOT_FOUND)
+            return
+        before, self.known = self.known, state
+        if state.head != before.head:
+            await self.hint("head")
+        if (state.epoch, state.lease_session) != (before.epoch, before.lease_session):
+            await self.hint("lease")
+        # While a request is under way it may be our own lease that is newer than what we know.
+        if self.epoch is not None and state.epoch > self.epoch and not self.one_request.locked():
+            await self.end(TAKEN_OVER)
+
+    async def hint(self, kind: str) -> None:
+        self.seq += 1
+        await self.tell({"type": "hint", "seq": self.seq, "kind": kind})

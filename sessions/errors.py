@@ -1,0 +1,65 @@
+"""What can go wrong with machines, leases, saves and share links."""
+
+from __future__ import annotations
+
+from webvm.errors import WebVMError
+
+
+class LeaseHeld(WebVMError):
+    """Details: `holder` (a name), `since` (ISO time)."""
+
+    code = "lease_held"
+    status = 409
+    message = "This machine is open somewhere else. Close it there, or take it over."
+
+
+class LeaseLost(WebVMError):
+    code = "lease_lost"
+    status = 409
+    message = (
+        "This machine was opened somewhere else in the meantime. Take it over, or keep your work as a copy."
+    )
+
+
+class HeadMoved(WebVMError):
+    """A save's `expected_head` is not the head. Details: `head` (snapshot id or null)."""
+
+    code = "head_moved"
+    status = 409
+    message = "This machine was saved or reset elsewhere since you opened it. Keep your work as a copy."
+
+
+class SnapshotIsHead(WebVMError):
+    code = "snapshot_is_head"
+    status = 409
+    message = (
+        "This is the state the machine opens with. Resume from another snapshot first, then delete this one."
+    )
+
+
+class ImageNotAvailable(WebVMError):
+    code = "image_not_available"
+    status = 404
+    message = "There is no such image, or it has been withdrawn. Choose one from the catalogue."
+
+
+class LinkNotUsable(WebVMError):
+    """One answer for links that are wrong, expired, used up, revoked, or whose snapshot is deleted."""
+
+    code = "link_not_usable"
+    status = 404
+    message = "This link does not work, or does not work any more. Ask whoever sent it for a new one."
+
+
+class GuestsNotAllowed(WebVMError):
+    """Told only to those who hold a working link's secret."""
+
+    code = "guests_not_allowed"
+    status = 401
+    message = "Sign in to open this link: its owner does not allow guests."
+
+
+class UndoTooLate(WebVMError):
+    code = "undo_too_late"
+    status = 410
+    message = "This was deleted too long ago to be brought back."

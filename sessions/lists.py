@@ -1,0 +1,41 @@
+"""The lists people see, each with what its rows show loaded: the number of queries does not depend on the
+rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from sessions.access import BULKY
+from sessions.actions.vms import KEPT_FOR
+from sessions.models import VM, ShareLink, Snapshot
+from webvm.accounts.models import Tenant
+
+
+def listed_vms(tenants: Sequence[Tenant], *, deleted: bool = False) -> QuerySet[VM]:
+    """The living VMs of the tenants, or the deleted ones that can still be brought back."""
+    query = VM.objects.filter(tenant__in=tenants).select_related(
+        "tenant", "head", "image_version__image", "lease_user", "created_by"
+    )
+    query = query.filter(deleted_at__gt=oldest_undo()) if deleted else query.filter(deleted_at=None)
+    return query.defer("head__thumbnail", *BULKY)
+
+
+def listed_snapshots(vm: VM, *, deleted: bool = False) -> QuerySet[Snapshot]:
+    """A VM's shown snapshots, or the deleted ones that can still be brought back."""
+    query = vm.snapshots.select_related("author").defer("thumbnail")
+    return query.filter(deleted_at__gt=oldest_undo()) if deleted else query.filter(deleted_at=None)
+
+
+def listed_links(vm: VM) -> QuerySet[ShareLink]:
+    """Every link to the VM's shown snapshots."""
+    links = ShareLink.objects.filter(snapshot__vm=vm, snapshot__deleted_at=None)
+    return links.select_related("created_by", "snapshot").defer("snapshot__thumbnail")
+
+
+def oldest_undo() -> datetime:
+    return timezone.now() - KEPT_FOR

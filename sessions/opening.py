@@ -1,0 +1,88 @@
+"""What a client is told to run a machine: the open descriptor, and where the chunks of a device are."""
+
+from __future__ import annotations
+
+import base64
+from uuid import UUID
+
+from django.conf import settings
+from django.urls import reverse
+
+from sessions.access import get_vm
+from sessions.devices import Device, DeviceName, device_of
+from sessions.models import VM, Snapshot
+from sessions.schemas import (
+    DeviceOut,
+    Located,
+    MachineOut,
+    OpenDescriptor,
+    OpenImage,
+    OpenSnapshot,
+    OpenVM,
+)
+from storage.walk import locate
+from webvm.accounts.models import User
+from webvm.errors import InvalidInput, NotFound
+
+BLOCKS_PER_LEAF = 1024
+
+
+def describe_vm(user: User, vm_id: UUID, snapshot_id: UUID | None = None) -> OpenDescriptor:
+    """The open descriptor of a VM at a snapshot (default: its head). Raises `NotFound`."""
+    vm = get_vm(user, vm_id)
+    snapshot = vm.head if snapshot_id is None else snapshot_of(vm, snapshot_id)
+    version = vm.image_version
+    return OpenDescriptor(
+        vm=OpenVM(id=vm.pk, name=vm.name, tenant=vm.tenant_id),
+        snapshot=None
+        if snapshot is None
+        else OpenSnapshot(id=snapshot.pk, message=snapshot.message, created_at=snapshot.created_at),
+        machine=MachineOut(**version.machine),
+        disk=_device_out(device_of(vm, snapshot, "disk")),
+        # An image without a warm snapshot boots from its disk.
+        memory=_device_out(device_of(vm, snapshot, "memory")) if snapshot or version.memory_root else None,
+        image=OpenImage(
+            id=version.pk,
+            title=version.image.title,
+            version=version.number,
+            disk_root=version.disk_root,
+            memory_root=version.memory_root,
+            warm_pack=version.warm_pack,
+            warm_pack_bytes=version.warm_pack_bytes,
+            boot_pack=version.boot_pack,
+            boot_pack_bytes=version.boot_pack_bytes,
+        ),
+        chunk_base_url=settings.CHUNK_BASE_URL,
+        locate_url=reverse("api:locate_chunks", args=[vm.pk]),
+        socket_url=f"/ws/vms/{vm.pk}/",
+    )
+
+
+def locate_chunks(
+    user: User, vm_id: UUID, *, snapshot_id: UUID | None, device: DeviceName, leaves: list[int]
+) -> Located:
+    """Index nodes on the way to the leaves, and URLs of the private chunks they name (`snapshot_id` None: the
+    image).
+
+    Raises `NotFound`, `InvalidInput`.
+    """
+    vm = get_vm(user, vm_id)
+    wanted = device_of(vm, snapshot_of(vm, snapshot_id) if snapshot_id else None, device)
+    count = -(-wanted.blocks // BLOCKS_PER_LEAF)
+    if any(not 0 <= leaf < count for leaf in leaves):
+        raise InvalidInput(f"This {device} has the leaves 0 to {count - 1}.", field="leaves")
+    found = locate(wanted.root, wanted.home, wanted.blocks, leaves)
+    nodes = {digest: base64.b64encode(raw).decode("ascii") for digest, raw in found.nodes.items()}
+    return Located(nodes=nodes, urls=found.urls, expires_in=found.expires_in)
+
+
+def snapshot_of(vm: VM, snapshot_id: UUID) -> Snapshot:
+    """One of the VM's snapshots that is not deleted. Raises `NotFound`."""
+    snapshot = vm.snapshots.filter(pk=snapshot_id, deleted_at=None).defer("thumbnail").first()
+    if snapshot is None:
+        raise NotFound
+    return snapshot
+
+
+def _device_out(device: Device) -> DeviceOut:
+    return DeviceOut(root=device.root, blocks=device.blocks, public=device.home is None)

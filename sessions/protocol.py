@@ -1,0 +1,157 @@
+"""The client's messages of docs/design/protocol.md: parsed, checked, and carried out by actions.
+
+Everything here is synchronous and runs in a thread; the socket around it is in consumers.py.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from django.utils import timezone
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from sessions.actions import commits, leases
+from sessions.schemas import SnapshotOut
+from storage.chunks import put_chunk
+from webvm.accounts.models import Tenant, User
+
+MAX_TEXT = 1 << 20
+MAX_BINARY = 288 << 10
+MAX_CREDIT = 16
+MAX_CHUNK = 256 << 10
+MAX_NEGOTIATED = 4096
+CHUNK_FRAME = 1
+HEADER = 33  # u8 type, 32-byte digest
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\Z")]
+Root = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?\Z")]
+Epoch = Annotated[int, Field(ge=0, lt=1 << 63)]
+Id = Annotated[UUID, Field(strict=False)]
+
+
+class BadFrame(Exception):
+    """A frame breaks a limit or the grammar: the socket is closed with 4400."""
+
+
+class Message(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True)
+    id: int = Field(ge=0, lt=1 << 53)
+
+
+class TakeLease(Message):
+    type: Literal["lease"]
+    session: Id
+    take_over: bool
+
+
+class Renew(Message):
+    type: Literal["renew"]
+    epoch: Epoch
+
+
+class Release(Message):
+    type: Literal["release"]
+    epoch: Epoch
+
+
+class Negotiate(Message):
+    type: Literal["negotiate"]
+    epoch: Epoch
+    chunks: list[Annotated[list[Digest | int], Field(min_length=2, max_length=2)]] = Field(
+        max_length=MAX_NEGOTIATED
+    )
+
+
+class Commit(Message):
+    type: Literal["commit"]
+    epoch: Epoch
+    expected_head: Id | None
+    disk_root: Root
+    memory_root: Root
+    message: str
+    thumbnail: str | None
+    idempotency_key: Id
+    reused_bytes: int = Field(ge=0, lt=1 << 63)
+
+
+AnyMessage = Annotated[TakeLease | Renew | Release | Negotiate | Commit, Field(discriminator="type")]
+_PARSER: TypeAdapter[TakeLease | Renew | Release | Negotiate | Commit] = TypeAdapter(AnyMessage)
+
+
+def parse_text(text: str) -> TakeLease | Renew | Release | Negotiate | Commit:
+    """Raises `BadFrame`."""
+    if len(text) > MAX_TEXT or len(text.encode("utf-8", "surrogatepass")) > MAX_TEXT:
+        raise BadFrame("text frame too large")
+    try:
+        return _PARSER.validate_python(json.loads(text))
+    except (ValueError, RecursionError, ValidationError) as error:
+        raise BadFrame("not a message of the protocol") from error
+
+
+@dataclass(frozen=True)
+class ChunkFrame:
+    digest: bytes
+    frame: bytes
+
+
+def parse_binary(data: bytes) -> ChunkFrame:
+    """Raises `BadFrame`."""
+    if len(data) > MAX_BINARY or len(data) <= HEADER or data[0] != CHUNK_FRAME:
+        raise BadFrame("not a chunk frame")
+    return ChunkFrame(bytes(data[1:HEADER]), bytes(data[HEADER:]))
+
+
+def negotiated_digests(message: Negotiate) -> list[bytes]:
+    """The digests, each with a size a chunk can have. Raises `BadFrame`."""
+    digests = []
+    for digest, size in message.chunks:
+        if not isinstance(digest, str) or not isinstance(size, int) or not 1 <= size <= MAX_CHUNK:
+            raise BadFrame("not a digest and a size")
+        digests.append(bytes.fromhex(digest))
+    return digests
+
+
+def answer(
+    message: TakeLease | Renew | Release | Negotiate | Commit, vm_id: UUID, user: User, fresh_bytes: int
+) -> dict[str, Any]:
+    """Carry out a message; the answer's fields. Raises `BadFrame`, `WebVMError`."""
+    match message:
+        case TakeLease():
+            lease = leases.take_lease(vm_id, message.session, take_over=message.take_over, acting_user=user)
+            head = str(lease.head) if lease.head else None
+            return {"epoch": lease.epoch, "expires_in": lease.expires_in, "head": head, "credit": MAX_CREDIT}
+        case Renew():
+            return {"expires_in": leases.renew_lease(vm_id, message.epoch, acting_user=user)}
+        case Release():
+            leases.release_lease(vm_id, message.epoch, acting_user=user)
+            return {}
+        case Negotiate():
+            digests = negotiated_digests(message)
+            missing = commits.negotiate_chunks(vm_id, message.epoch, digests, acting_user=user)
+            return {"missing": [digest.hex() for digest in missing]}
+        case Commit():
+            save = commits.Save(
+                epoch=message.epoch,
+                expected_head=message.expected_head,
+                disk_root=message.disk_root,
+                memory_root=message.memory_root,
+                idempotency_key=message.idempotency_key,
+                message=message.message,
+                thumbnail=message.thumbnail,
+                reused_bytes=message.reused_bytes,
+                fresh_bytes=fresh_bytes,
+            )
+            snapshot = commits.commit_snapshot(vm_id, save, acting_user=user)
+            return {"snapshot": SnapshotOut.of(snapshot).model_dump(mode="json")}
+
+
+def store(tenant: Tenant, chunk: ChunkFrame) -> int:
+    """Keep an uploaded chunk; the stored bytes it added. Raises `BadChunk`, `QuotaExceeded`,
+    `StoreUnavailable`.
+    """
+    started = timezone.now()
+    row = put_chunk(tenant, chunk.digest, chunk.frame)
+    return row.stored_size if row.tenant_id == tenant.pk and row.created_at >= started else 0
