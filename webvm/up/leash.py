@@ -2,15 +2,16 @@
 
     python -I -S leash.py READ_FD HELD_FD COMMAND…
 
-The process becomes COMMAND (same process id, same exit status); a small forked watcher in the same process group waits
-for the end of the pipe READ_FD, whose other end only `up` holds, and then kills the group. So nothing is left behind,
-not even when `up` gets SIGKILL. HELD_FD is the locked file that tells the next `up` when all of it is gone.
-Works on every POSIX system; PR_SET_PDEATHSIG is Linux only and forgets grandchildren.
+The process becomes COMMAND (same process id, same exit status); a small forked watcher in its process group
+waits for the end of the pipe READ_FD, whose other end only `up` holds, and then kills the group. So nothing
+is left behind, not even when `up` gets SIGKILL. HELD_FD is the locked file that tells the next `up` when all
+is gone. Works on every POSIX system; PR_SET_PDEATHSIG is Linux only and forgets grandchildren.
 """
 
 import os
 import signal
 import sys
+from contextlib import suppress
 
 
 def watch(lifeline: int, held: int) -> None:
@@ -23,10 +24,9 @@ def watch(lifeline: int, held: int) -> None:
     inherited = [int(name) for name in os.listdir("/dev/fd") if int(name) > 2]
     for descriptor in inherited:
         if descriptor not in (lifeline, held):
-            try:
-                os.close(descriptor)  # a listening socket, above all: the port must be free when the server is gone
-            except OSError:
-                pass  # the descriptor that listed /dev/fd
+            # A listening socket, above all: the port must be free when the server is gone.
+            with suppress(OSError):  # the descriptor that listed /dev/fd
+                os.close(descriptor)
     while os.read(lifeline, 1):
         pass
     os.killpg(0, signal.SIGKILL)

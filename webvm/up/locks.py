@@ -28,8 +28,8 @@ def try_lock(file: IO[bytes]) -> bool:
 def only_one(data_dir: Path) -> Iterator[IO[bytes]]:
     """Be the only `up` on this data directory; raises `UpError` when another one runs.
 
-    Yields the open file that the children are to inherit. Its lock lasts until the last of them is gone, so the next
-    `up` does not meet the children of one that was killed a moment ago.
+    Yields the open file that the children are to inherit. Its lock lasts until the last of them is gone, so
+    that the next `up` does not meet the children of one that was killed a moment ago.
     """
     run = data_dir / "run"
     run.mkdir(exist_ok=True)
@@ -47,7 +47,9 @@ def only_one(data_dir: Path) -> Iterator[IO[bytes]]:
 def already_running(data_dir: Path) -> str:
     status = read_status(data_dir)
     which = f" (process {status['pid']}, {status['url']})" if status else ""
-    return f"WebVM is already running on {data_dir}{which}: use that one, stop it, or choose another --data-dir."
+    return (
+        f"WebVM is already running on {data_dir}{which}: use that one, stop it, or choose another --data-dir."
+    )
 
 
 @contextmanager

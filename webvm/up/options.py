@@ -1,7 +1,7 @@
 """The arguments of `up`, read before Django is.
 
-The settings read `WEBVM_DATA_DIR` when they are imported, which is before a Django command sees its arguments. So `manage.py`
-hands the command line to `take_arguments`, which turns the arguments into environment variables of the same meaning.
+The settings read `WEBVM_DATA_DIR` when they are imported, which is before a Django command sees its
+arguments: so `take_arguments` turns the arguments into environment variables of the same meaning first.
 """
 
 from __future__ import annotations
@@ -54,15 +54,13 @@ def take_arguments(argv: Sequence[str], environ: MutableMapping[str, str] = os.e
 
 
 def check_data_dir(data_dir: Path) -> None:
-    """Make the data directory and see that it can be written, before the settings need it; raises `UpError`."""
+    """Make the data directory and see that it can be written, before the settings do; raises `UpError`."""
     probe = data_dir / f".probe.{os.getpid()}"
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"probe")
         probe.unlink()
-    except NotADirectoryError as error:
-        raise UpError(f"The data directory {data_dir} cannot be a folder: a file is in its place.") from error
-    except FileExistsError as error:
+    except (NotADirectoryError, FileExistsError) as error:
         raise UpError(f"The data directory {data_dir} cannot be a folder: a file is in its place.") from error
     except OSError as error:
         raise UpError(sentence_for(error)) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 LEASH = Path(__file__).with_name("leash.py")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 LOG_LIMIT = 10 * 1024**2
 BACK_OFF_S = 0.5
 MAX_BACK_OFF_S = 30.0
@@ -38,7 +40,7 @@ def start_on_leash(
     held: IO[bytes] | None = None,
     pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
-    """Start `command` in a process group of its own; it is killed when this process ends, however that happens."""
+    """Start `command` in a process group that is killed when this process ends, however that happens."""
     fds = [lifeline(), held.fileno() if held else lifeline()]
     return subprocess.Popen(  # noqa: S603 - commands are ours
         [sys.executable, "-I", "-S", str(LEASH), *map(str, fds), *map(str, command)],
@@ -65,10 +67,10 @@ def end_group(process: subprocess.Popen[bytes], grace_s: float) -> None:
 
 
 def tail(path: Path, lines: int = 15) -> str:
-    """The last lines of a log file."""
+    """The last lines of a log file, without colours."""
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
-            return "".join(deque(file, maxlen=lines)).rstrip()
+            return COLOUR.sub("", "".join(deque(file, maxlen=lines))).rstrip()
     except FileNotFoundError:
         return ""
 

@@ -108,7 +108,8 @@ class Reporter:
     @contextmanager
     def step(self, title: str, expected_s: float | None = None) -> Iterator[Step]:
         """Show `title` with its progress until the block ends; `expected_s` is how long it usually takes."""
-        assert self._step is None, "steps do not nest"
+        if self._step is not None:
+            raise RuntimeError("Steps do not nest.")
         step = Step(title, expected_s, self._clock)
         over = threading.Event()
         ticker = threading.Thread(target=self._tick, args=(step, over), daemon=True)

@@ -18,6 +18,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.db import OperationalError, connection
 from django.db.migrations.executor import MigrationExecutor
+from django.db.migrations.migration import Migration
 
 from webvm.accounts.bootstrap import ensure_first_admin
 from webvm.up.client import BASE_DIR, ensure_build
@@ -35,6 +36,13 @@ MIGRATE_S = 4.0
 START_S = 4.0
 READY_S = 60.0
 WATCH_S = 0.2
+# One job at a time and none taken before its turn: a job in hand is lost with the worker, a queued one is
+# not.
+WORKER = (
+    *("-m", "celery", "-A", "webvm.celery", "worker", "--pool", "solo", "--concurrency", "1"),
+    *("--prefetch-multiplier", "1", "--loglevel", "info"),
+    *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+)
 
 
 class Service:
@@ -48,7 +56,7 @@ class Service:
         self.url = ""
 
     def run(self) -> None:
-        """Everything from the checks to the end. Raises `UpError`; StopRequested passes through after a clean stop."""
+        """Everything from the checks to a clean stop; raises `UpError`, or StopRequested when asked to."""
         with ExitStack() as stack:
             held = stack.enter_context(only_one(self.data_dir))
             listener = stack.enter_context(listen(self.options))
@@ -63,6 +71,7 @@ class Service:
             if needs_starter():
                 publish_starter(self.report, self.watch)
                 self.report.line(f"The starter image is published. Open {sign_in or self.url + '/'}")
+            first_run_is_over(self.data_dir).touch()
             self.report.line("Press Ctrl-C to stop.")
             while True:
                 self.watch()
@@ -84,13 +93,11 @@ class Service:
         )
         worker = Child(
             "worker",
-            [sys.executable, "-m", "celery", "-A", "webvm.celery", "worker", "--pool", "solo"]
-            + ["--loglevel", "info", "--without-gossip", "--without-mingle", "--without-heartbeat"],
+            [sys.executable, *WORKER],
             BASE_DIR,
             environ,
             logs / "worker.log",
             held,
-            grace_s=3.0,
         )
         for folder in ("queue", "control"):
             (settings.BROKER_DIR / folder).mkdir(parents=True, exist_ok=True)
@@ -103,7 +110,9 @@ class Service:
             deadline = time.monotonic() + READY_S
             while not answers(self.options, port):
                 if (server.process and server.process.poll() is not None) or time.monotonic() > deadline:
-                    raise UpError(f"The server did not start; the end of its log, {server.log}:\n{tail(server.log)}")
+                    raise UpError(
+                        f"The server did not start; the end of its log, {server.log}:\n{tail(server.log)}"
+                    )
 
     def say_ready(self) -> str | None:
         """Print the address, and the first admin's sign-in link (the answer) as long as it is of use."""
@@ -119,7 +128,8 @@ class Service:
     def watch(self) -> None:
         """One look after the children, and a short sleep."""
         time.sleep(WATCH_S)
-        if any([child.watch(self.report.line) for child in self.children]):
+        restarted = [child.name for child in self.children if child.watch(self.report.line)]
+        if restarted:
             self.tell_status()
 
     def tell_status(self) -> None:
@@ -137,7 +147,7 @@ class Service:
 
 @contextmanager
 def listen(options: Options) -> Iterator[socket.socket]:
-    """The socket the server inherits, bound now so that a taken port is known before any work; raises `UpError`."""
+    """The server's socket, bound before any work so that a taken port is known; raises `UpError`."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             options.host, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -172,14 +182,19 @@ def check_free_space(*folders: Path, needed: int) -> None:
         free = shutil.disk_usage(folder).free
         if free < needed:
             raise UpError(
-                f"Not enough disk space for {folder}: {human_bytes(free)} are free and {human_bytes(needed)} are needed. "
-                "Free some space, or choose another --data-dir."
+                f"Not enough disk space for {folder}: {human_bytes(free)} are free, {human_bytes(needed)} "
+                "are needed. Free some, or choose another --data-dir."
             )
 
 
 def space_needed(data_dir: Path) -> int:
     """Bytes: plenty for a first run, little when everything is in place."""
-    return LATER_BYTES if (data_dir / "run" / "first-run-done").exists() else FIRST_RUN_BYTES
+    return LATER_BYTES if first_run_is_over(data_dir).exists() else FIRST_RUN_BYTES
+
+
+def first_run_is_over(data_dir: Path) -> Path:
+    """The file that says so."""
+    return data_dir / "run" / "first-run-is-over"
 
 
 def migrate(report: Reporter) -> None:
@@ -192,16 +207,20 @@ def migrate(report: Reporter) -> None:
         with report.step("Preparing the database", MIGRATE_S) as step:
             done = 0
 
-            def look(action: str, migration: object = None, fake: bool = False) -> None:
+            def look(action: str, migration: Migration | None = None, fake: bool | None = None) -> None:
                 nonlocal done
                 if action == "apply_success":
                     done += 1
                     step.update(done, len(plan), "changes")
 
             MigrationExecutor(connection, look).migrate(executor.loader.graph.leaf_nodes(), plan)
-            call_command("migrate", verbosity=0, interactive=False)  # what Django does after migrating: permissions
+            call_command(
+                "migrate", verbosity=0, interactive=False
+            )  # what Django does after migrating: permissions
     except OperationalError as error:
-        raise UpError(f"The database cannot be prepared: {error}. See {settings.DATABASES['default']['NAME']}.") from error
+        raise UpError(
+            f"The database cannot be prepared: {error}. See {settings.DATABASES['default']['NAME']}."
+        ) from error
     finally:
         connection.close()
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from django.conf import settings
 
-from storage.images.publish import start_publish
 from storage.models import ImageVersion, PublishJob, PublishState
 from webvm.accounts.models import User
 from webvm.up.errors import UpError
@@ -22,8 +21,14 @@ def needs_starter() -> bool:
 
 
 def publish_starter(report: Reporter, watch: Callable[[], None]) -> None:
-    """Have the worker publish the starter image, and show its progress; `watch()` waits a moment. Raises `UpError`."""
-    job = PublishJob.objects.filter(state__in=[PublishState.QUEUED, PublishState.RUNNING]).order_by("created_at").first()
+    """Have the worker publish the starter image, and show its progress; `watch()` waits a moment."""
+    from storage.images.publish import start_publish  # much to import, and needed once
+
+    job = (
+        PublishJob.objects.filter(state__in=[PublishState.QUEUED, PublishState.RUNNING])
+        .order_by("created_at")
+        .first()
+    )
     if job is None:
         recipe = Path(settings.STARTER_RECIPE).read_text(encoding="utf-8")
         admin = User.objects.filter(is_staff=True, is_active=True).order_by("pk").first()
