@@ -8,6 +8,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, Throttled, ValidationError
 
+from sessions.api import router as sessions_router
 from webvm.accounts.api import router as accounts_router
 from webvm.accounts.auth import API_AUTH
 from webvm.accounts.errors import NotSignedIn
@@ -22,6 +23,7 @@ api = NinjaAPI(
     urls_namespace="api",
 )
 api.add_router("", accounts_router)
+api.add_router("", sessions_router)
 
 
 def answer(request: HttpRequest, error: WebVMError, status: int | None = None) -> HttpResponse:

@@ -12,7 +12,8 @@ urlpatterns = [
     path("", views.landing, name="landing"),
     path("favicon.svg", views.favicon, name="favicon"),
     path("admin/", admin.site.urls),
+    path("", include("webvm.accounts.urls")),  # before allauth's: it guards some of those pages
     path("accounts/", include("allauth.urls")),
-    path("", include("webvm.accounts.urls")),
+    path("", include("sessions.urls")),
     path("api/v1/", api.urls),
 ]

@@ -7,6 +7,7 @@ from typing import Any
 from allauth.account.adapter import DefaultAccountAdapter
 from django.db import transaction
 from django.http import HttpRequest
+from django.urls import reverse
 
 from webvm.accounts.access import personal_tenant
 from webvm.accounts.audit import record
@@ -22,3 +23,6 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth ha
             if commit:
                 record("sign_up", acting_user=saved, tenant=personal_tenant(saved), target=saved)
         return saved
+
+    def get_password_change_redirect_url(self, request: HttpRequest) -> str:
+        return reverse("settings")

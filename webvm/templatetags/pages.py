@@ -8,6 +8,8 @@ from django import template
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from webvm.accounts.models import Tenant
+
 register = template.Library()
 
 
@@ -34,7 +36,13 @@ def ago(moment: Any) -> SafeString:
     )
 
 
+@register.simple_tag
+def percent_used(tenant: Tenant) -> int:
+    """How full a tenant's quota is, 0 to 100."""
+    return min(100, round(100 * tenant.used_bytes / tenant.quota_bytes)) if tenant.quota_bytes else 100
+
+
 @register.filter
-def percent_of(part: int, whole: int) -> int:
-    """How many percent of `whole` is `part`, 0 to 100."""
-    return min(100, max(0, round(100 * part / whole))) if whole else 0
+def words(name: str) -> str:
+    """`revoke_token` → `revoke token`."""
+    return name.replace("_", " ")

@@ -1,5 +1,17 @@
 /** The script of every page but the console: see the modules for what each does. */
 import "./style.css";
+import { installConfirm } from "./confirm";
+import { installCopy } from "./copy";
+import { installFragmentForms } from "./fragment";
+import { installMenus } from "./menu";
+import { installPublishJob } from "./publish";
 import { installTheme } from "./theme";
+import { installTimes } from "./time";
 
 installTheme(document);
+installMenus(document);
+installTimes(document);
+installCopy(document);
+installConfirm(document);
+installFragmentForms(document);
+installPublishJob(document);

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
 from allauth.account.models import EmailAddress
 from django.contrib import messages
 from django.contrib.auth import update_session_auth_hash
@@ -86,3 +90,15 @@ def keep(request: HttpRequest) -> HttpResponse:
             messages.success(request, "Your account is yours to keep, with every machine in it.")
             return redirect("/machines/")
     return render(request, "account/keep.html", {"form": form}, status=422 if form.errors else 200)
+
+
+def not_for_guests(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Guests who open `view` are led to the form that makes them full users."""
+
+    @wraps(view)
+    def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if getattr(request.user, "is_guest", False):
+            return redirect("keep_guest")
+        return view(request, *args, **kwargs)
+
+    return wrapped
