@@ -1,0 +1,144 @@
+"""Unpacking packages into a tree as dpkg would, with dpkg's database."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from storage.images.deb import Deb, Entry, read_deb
+from storage.images.errors import BadPackage
+from storage.images.resolve import Package
+from storage.images.tree import Node, Tree
+
+DATABASE = "/var/lib/dpkg"
+THREADS = 2
+# Control files that dpkg keeps elsewhere, or not at all.
+NOT_INFO = ("control", "list")
+# A package with one of these has work left that only the guest can do.
+SCRIPTS = ("postinst", "config")
+
+
+class PathFilter:
+    """dpkg's path-exclude and path-include: globs in which `*` matches `/` too; an include wins over the excludes."""
+
+    def __init__(self, exclude: Sequence[str], include: Sequence[str]) -> None:
+        self._exclude = self._compile(exclude)
+        self._include = self._compile(include)
+
+    @staticmethod
+    def _compile(patterns: Sequence[str]) -> re.Pattern[str] | None:
+        return re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns)) if patterns else None
+
+    def __call__(self, path: str) -> bool:
+        if self._exclude is None or not self._exclude.match(path):
+            return True
+        return self._include is not None and self._include.match(path) is not None
+
+
+def merge_usr(tree: Tree) -> None:
+    """The merged /usr of every Debian since bookworm: /bin, /sbin and /lib are links."""
+    for name in ("bin", "sbin", "lib"):
+        tree.make_directory(f"/usr/{name}")
+        tree.link(f"/{name}", f"usr/{name}")
+
+
+def unpack_packages(
+    tree: Tree,
+    packages: Sequence[Package],
+    files: dict[str, Path],
+    ready: dict[str, Deb],
+    wanted: PathFilter,
+    report: Callable[[int, int], None],
+) -> None:
+    """Puts the packages' files on the tree and writes dpkg's database, in which a package without scripts counts as
+    installed and one with scripts as unpacked: `dpkg --configure -a` in the guest does the rest.
+
+    Packages that need no reading are in `ready`. `report(done, total)` counts bytes of packages read. Raises `BadPackage`, `BadTree`.
+    """
+    sizes = {package.name: 0 if package.name in ready else files[package.name].stat().st_size for package in packages}
+    total = sum(sizes.values())
+    done = 0
+    status: list[str] = []
+    triggers: dict[str, list[str]] = {}
+
+    def read(package: Package) -> Deb:
+        return ready.get(package.name) or read_deb(files[package.name], tree.spool, wanted)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        for package, deb in zip(packages, pool.map(read, packages), strict=True):
+            _place(tree, package, deb.entries, wanted)
+            status.append(_register(tree, package, deb, triggers))
+            done += sizes[package.name]
+            report(done, total)
+    register_database(tree, status, triggers)
+
+
+def _place(tree: Tree, package: Package, entries: Iterable[Entry], wanted: PathFilter) -> None:
+    own: dict[str, Node] = {}
+    for entry in entries:
+        if entry.node is None:
+            if entry.hardlink not in own:
+                raise BadPackage(f"{package.name}: {entry.path} is a hard link to nothing in the package.")
+            own[entry.path] = own[entry.hardlink]
+        else:
+            own[entry.path] = entry.node
+        node = own[entry.path]
+        if not wanted(entry.path):
+            continue
+        if node.kind != "directory":
+            tree.put(entry.path, node)
+            continue
+        found = tree.find(entry.path)
+        if found is None:
+            found = tree.make_directory(entry.path)
+            found.mode, found.uid, found.gid, found.mtime = node.mode, node.uid, node.gid, node.mtime
+
+
+def _register(tree: Tree, package: Package, deb: Deb, triggers: dict[str, list[str]]) -> str:
+    """Writes the package's files of the database; returns its stanza of the status file."""
+    same = package.fields.get("multi-arch") == "same"
+    prefix = f"{DATABASE}/info/{package.name}{':' + package.architecture if same else ''}"
+    for name, raw in deb.control.items():
+        if name not in NOT_INFO:
+            executable = name in ("preinst", "postinst", "prerm", "postrm", "config")
+            tree.write(f"{prefix}.{name}", raw, 0o755 if executable else 0o644)
+    names = ["/." if entry.path == "/" else entry.path for entry in deb.entries]
+    tree.write(f"{prefix}.list", "".join(f"{name}\n" for name in names))
+    for line in deb.control.get("triggers", b"").decode("utf-8", "replace").splitlines():
+        words = line.split()
+        if len(words) == 2 and words[0] in ("interest", "interest-await", "interest-noawait"):
+            suffix = "/noawait" if words[0] == "interest-noawait" else ""
+            triggers.setdefault(words[1], []).append(f"{package.name}{suffix}")
+    pending = any(script in deb.control for script in SCRIPTS)
+    control = deb.control["control"].decode("utf-8", "replace").rstrip("\n")
+    head, _, rest = control.partition("\n")
+    stanza = f"{head}\nStatus: install ok {'unpacked' if pending else 'installed'}\n{rest}"
+    conffiles = deb.control.get("conffiles", b"").decode("utf-8", "replace").splitlines()
+    lines: list[str] = []
+    for line in conffiles:
+        if not line.startswith("/"):  # "remove-on-upgrade /path"
+            continue
+        content = tree.read(line)
+        digest = hashlib.md5(content, usedforsecurity=False).hexdigest() if content is not None else "newconffile"
+        lines.append(f" {line} {digest}")
+    if lines:
+        stanza += "\nConffiles:\n" + "\n".join(lines)
+    return stanza + "\n"
+
+
+def register_database(tree: Tree, status: Iterable[str], triggers: dict[str, list[str]]) -> None:
+    for name in ("updates", "parts", "triggers", "alternatives", "info"):
+        tree.make_directory(f"{DATABASE}/{name}")
+    tree.write(f"{DATABASE}/status", "\n".join(status))
+    for name in ("available", "diversions", "statoverride", "lock", "lock-frontend", "triggers/Lock", "triggers/Unincorp"):
+        tree.write(f"{DATABASE}/{name}", b"")
+    tree.write(f"{DATABASE}/info/format", "1\n")
+    on_files = [f"{path} {who}" for path, list_ in triggers.items() if path.startswith("/") for who in list_]
+    tree.write(f"{DATABASE}/triggers/File", "".join(f"{line}\n" for line in on_files))
+    for name, interested in triggers.items():
+        if not name.startswith("/"):
+            tree.write(f"{DATABASE}/triggers/{name}", "".join(f"{who}\n" for who in interested))

@@ -1,0 +1,78 @@
+"""The package `webvm-guest`: what makes a minimal Debian a guest of ours, registered with dpkg like any other.
+
+It provides `linux-initramfs-tool`, because the initramfs is made outside (see initramfs.py) and nothing in the guest is to
+make one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from storage.images.deb import Deb, Entry
+from storage.images.recipe import Recipe
+from storage.images.resolve import Package
+from storage.images.tree import Node, Tree
+
+HERE = Path(__file__).parent / "guest"
+NAME = "webvm-guest"
+VERSION = "1"
+CONTROL = f"""\
+Package: {NAME}
+Version: {VERSION}
+Architecture: all
+Maintainer: WebVM <webvm@localhost>
+Priority: optional
+Section: admin
+Multi-Arch: foreign
+Provides: linux-initramfs-tool
+Depends: perl-base, bash, coreutils, util-linux, dpkg, passwd
+Description: init, agent and consoles of a WebVM guest
+ Starts the guest without a service manager and answers the page that runs it.
+"""
+PROGRAMS = {
+    "init": "/usr/sbin/init",
+    "agent": "/usr/lib/webvm/agent",
+    "configure": "/usr/lib/webvm/configure",
+    "console": "/usr/lib/webvm/console",
+    "power": "/usr/lib/webvm/power",
+    "policy-rc.d": "/usr/sbin/policy-rc.d",
+}
+POWER_NAMES = ("poweroff", "reboot", "halt", "shutdown")
+
+
+def guest_package() -> Package:
+    return Package(CONTROL.rstrip("\n"))
+
+
+def make_guest_deb(recipe: Recipe, tree: Tree) -> Deb:
+    """The package as `read_deb` would give it: its files are spooled, not yet on the tree."""
+    files: dict[str, tuple[bytes, int]] = {
+        path: ((HERE / name).read_bytes(), 0o755) for name, path in PROGRAMS.items()
+    }
+    rules = [f"path-exclude={glob}" for glob in recipe.exclude] + [f"path-include={glob}" for glob in recipe.include]
+    if rules:
+        files["/etc/dpkg/dpkg.cfg.d/webvm"] = ("".join(f"{rule}\n" for rule in rules).encode(), 0o644)
+    entries: dict[str, Entry] = {}
+
+    def add(path: str, node: Node) -> None:
+        parent = path.rpartition("/")[0]
+        if parent and parent not in entries:
+            add(parent, Node("directory", 0o755, mtime=tree.mtime))
+        entries[path] = Entry(path, node)
+
+    for path, (raw, mode) in files.items():
+        add(path, Node("file", mode, mtime=tree.mtime, content=tree.spool.add(raw)))
+    for name in POWER_NAMES:
+        add(f"/usr/sbin/{name}", Node("symlink", 0o777, mtime=tree.mtime, target="../lib/webvm/power"))
+    sums = "".join(
+        f"{hashlib.md5(raw, usedforsecurity=False).hexdigest()}  {path[1:]}\n"
+        for path, (raw, _) in files.items()
+        if not path.startswith("/etc/")
+    )
+    control = {"control": CONTROL.encode(), "md5sums": sums.encode()}
+    conffiles = [path for path in files if path.startswith("/etc/")]
+    if conffiles:
+        control["conffiles"] = "".join(f"{path}\n" for path in conffiles).encode()
+    root = Entry("/", Node("directory", 0o755, mtime=tree.mtime))
+    return Deb(control, [root, *(entries[path] for path in sorted(entries))])

