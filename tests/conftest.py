@@ -1,0 +1,37 @@
+"""What all tests share: the order of the suites, and the servers that some of them need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.servers import PostgresServer, RedisServer
+
+TESTS = Path(__file__).parent
+# Quick answers first; and Playwright's event loop, once begun, leaves no room for the asynchronous tests.
+SUITES = ("unit", "quality", "integration", "e2e")
+
+
+def suite_of(item: pytest.Item) -> int:
+    folder = item.path.relative_to(TESTS).parts[0]
+    return SUITES.index(folder) if folder in SUITES else len(SUITES)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=suite_of)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A real PostgreSQL server with an empty cluster of its own."""
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A real Redis server on a free port."""
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server

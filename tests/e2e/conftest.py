@@ -1,0 +1,62 @@
+"""Fixtures of the browser tests: the real service, a real browser, fresh profiles."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.support.browser import Profiles, evidence_folder, launch
+from tests.support.service import Service
+
+__all__ = ["Profiles", "Service"]
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.fixture(scope="session")
+def running_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One `manage.py up` for all browser tests; its first start publishes the starter image."""
+    service = Service(tmp_path_factory.mktemp("service") / "data")
+    service.start()
+    yield service
+    service.stop()
+
+
+@pytest.fixture
+def service(running_service: Service, request: pytest.FixtureRequest) -> Iterator[Service]:
+    """The service, running, even when the test before killed it; its logs are kept when the test fails."""
+    if not running_service.is_running:
+        running_service.start()
+    yield running_service
+    if request.node.stash.get(FAILED, False):
+        evidence_folder(request.node.name).joinpath("service.log").write_text(running_service.explain())
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The browser process that all profiles share."""
+    with sync_playwright() as playwright:
+        browser = launch(playwright)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def profiles(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Profiles]:
+    """Makes fresh browser profiles; when the test fails, screenshots and the consoles go to test-results/."""
+    made = Profiles(browser)
+    yield made
+    if request.node.stash.get(FAILED, False):
+        made.keep_evidence(request.node.name)
+    made.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    return report

@@ -1,0 +1,26 @@
+"""The project's settings with a data directory that is thrown away.
+
+The tests' own choice of services (`WEBVM_DATABASE_URL` and the like) stays as it is: see
+tests/integration/test_on_postgresql.py.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+_folder = tempfile.mkdtemp(prefix="webvm-tests-")
+atexit.register(shutil.rmtree, _folder, ignore_errors=True)
+os.environ["WEBVM_DATA_DIR"] = _folder
+
+from webvm.settings import *  # noqa: E402, F403
+from webvm.settings import DATABASES  # noqa: E402
+
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    # A file: with SQLite in memory, threads that share it do not wait for each other's locks.
+    DATABASES["default"]["TEST"] = {"NAME": str(Path(_folder) / "tests.sqlite3")}
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # quick; nothing here is secret
+EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"

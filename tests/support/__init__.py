@@ -1,0 +1,1 @@
+"""Real services, browsers and machines for the tests."""
