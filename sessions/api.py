@@ -7,13 +7,13 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
 from django.utils import timezone
 from ninja import Query, Router, Status
 
 from sessions import lists, opening
 from sessions.access import get_snapshot, get_vm
 from sessions.actions import links, snapshots, vms
+from sessions.addresses import link_url
 from sessions.models import Snapshot
 from sessions.paging import MAX_PAGE_SIZE, PAGE_SIZE, page_of
 from sessions.schemas import (
@@ -40,6 +40,7 @@ from sessions.schemas import (
 from sessions.thumbnails import picture_type
 from webvm.accounts.access import find_tenant, signed_in, tenants_of
 from webvm.accounts.auth import OPEN_AUTH
+from webvm.accounts.limits import limit
 from webvm.accounts.models import User
 from webvm.accounts.signin import sign_in
 from webvm.errors import NotFound
@@ -97,7 +98,11 @@ def restore_vm(request: HttpRequest, vm_id: UUID) -> Any:
 
 
 @router.get(
-    "/vms/{uuid:vm_id}/open", response=OpenDescriptor, tags=["VMs"], summary="All a client needs to run it"
+    "/vms/{uuid:vm_id}/open",
+    url_name="open_vm",
+    response=OpenDescriptor,
+    tags=["VMs"],
+    summary="All a client needs to run it",
 )
 def open_vm(request: HttpRequest, vm_id: UUID, snapshot: UUID | None = None) -> Any:
     return opening.describe_vm(signed_in(request), vm_id, snapshot)
@@ -262,11 +267,7 @@ def exchange_link(request: HttpRequest, payload: SecretIn) -> Any:
     if isinstance(user, User):
         vm = links.exchange_link(payload.secret, acting_user=user)
     else:
+        limit(request, "guest")
         user, vm = links.exchange_link_as_guest(payload.secret)
         sign_in(request, user)
     return ExchangeOut(vm=VMOut.of(get_vm(user, vm.pk)))
-
-
-def link_url(request: HttpRequest, secret: str) -> str:
-    """The address to send: the secret is in the fragment, which browsers never send to a server."""
-    return f"{request.build_absolute_uri(reverse('share-open'))}#{secret}"

@@ -97,7 +97,12 @@ class Snapshot(models.Model):
         indexes = [models.Index(fields=["vm", "-created_at", "id"])]
 
     def __str__(self) -> str:
-        return self.name or self.message or f"Snapshot of {self.vm}"
+        return self.title
+
+    @property
+    def title(self) -> str:
+        """What people call it: its name, else the first line of its message."""
+        return self.name or self.message.partition("\n")[0] or self.get_kind_display()
 
 
 class ShareMode(models.TextChoices):
@@ -125,7 +130,7 @@ class ShareLink(models.Model):
         indexes = [models.Index(fields=["snapshot", "-created_at"])]
 
     def __str__(self) -> str:
-        return f"{self.mode} link to {self.snapshot}"
+        return f"{self.get_mode_display()}: link {self.pk}"
 
 
 class LinkUse(models.Model):
@@ -140,4 +145,4 @@ class LinkUse(models.Model):
         constraints = [models.UniqueConstraint(fields=["link", "user"], name="one_use_per_user")]
 
     def __str__(self) -> str:
-        return f"{self.user} used {self.link}"
+        return f"Use {self.pk} of link {self.link_id}"
