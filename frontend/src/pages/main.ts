@@ -5,6 +5,7 @@ import { installCopy } from "./copy";
 import { installFragmentForms } from "./fragment";
 import { installMenus } from "./menu";
 import { installPublishJob } from "./publish";
+import { installShare } from "./share";
 import { installTheme } from "./theme";
 import { installTimes } from "./time";
 
@@ -14,4 +15,5 @@ installTimes(document);
 installCopy(document);
 installConfirm(document);
 installFragmentForms(document);
+installShare(document); // after the fragment is in the form
 installPublishJob(document);
