@@ -26,8 +26,8 @@ MAX_NEGOTIATED = 4096
 CHUNK_FRAME = 1
 HEADER = 33  # u8 type, 32-byte digest
 
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\Z")]
-Root = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?\Z")]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Root = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 Epoch = Annotated[int, Field(ge=0, lt=1 << 63)]
 Id = Annotated[UUID, Field(strict=False)]
 
