@@ -1,0 +1,143 @@
+"""The benchmarks of what people wait for: `uv run python -m tests.bench [--rounds N]`.
+
+Everything is measured in one run on one machine, in turns, so the ratios hold where absolute times do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import BrowserContext, Page, sync_playwright
+
+from tests.bench.base_disk import write_plain_machine
+from tests.bench.plain_v86 import cold_boot
+from tests.e2e.steps import Console, sign_up, start_machine
+from tests.support.browser import Profiles, launch
+from tests.support.service import Service
+
+HELLO = "printf '#include <stdio.h>\\nint main(void) { puts(\"hello\"); return 42; }\\n' > hello.c && gcc hello.c -o hello && ./hello"
+
+
+class Network:
+    """Counts the requests of a profile and their bytes on the wire, through the browser's own counters."""
+
+    def __init__(self, page: Page) -> None:
+        self.requests = self.bytes = 0
+        self._session = page.context.new_cdp_session(page)
+        self._session.on("Network.loadingFinished", self._finished)
+        self._session.send("Network.enable")
+        self._session.on("Target.attachedToTarget", lambda _event: None)
+
+    def _finished(self, event: dict[str, Any]) -> None:
+        self.requests += 1
+        self.bytes += int(event["encodedDataLength"])
+
+
+def open_console(context: BrowserContext, url: str) -> dict[str, float]:
+    """Seconds from navigating to the console until a typed command has been answered, and the traffic of it."""
+    page = context.new_page()
+    network = Network(page)
+    began = time.perf_counter()
+    page.goto(url)
+    page.wait_for_function("() => window.webvm !== undefined")
+    page.evaluate("() => window.webvm.whenRunning()")
+    running = time.perf_counter() - began
+    page.evaluate(
+        "() => { window.webvm.send('echo ans$((40+2))\\r'); return window.webvm.waitForText(/ans42/, 60000); }"
+    )
+    answered = time.perf_counter() - began
+    stats = Console(page).stats()
+    page.close()
+    traffic = stats.get("traffic", {})
+    return {
+        "running_s": running,
+        "answered_s": answered,
+        "requests": network.requests + sum(kind.get("requests", 0) for kind in traffic.values()),
+        "page_wire_bytes": network.bytes,
+        "machine_raw_bytes": sum(kind.get("bytes", 0) for kind in traffic.values()),
+    }
+
+
+def save_after_gcc(context: BrowserContext, url: str) -> list[dict[str, float]]:
+    """Three saves of a fresh machine: after the first compilation, after a second one, with nothing done."""
+    page = context.new_page()
+    console = start_machine(page, url)
+    saves = []
+    for command in (HELLO, HELLO.replace("hello", "again"), "true"):
+        console.run(command)
+        began = time.perf_counter()
+        answer = console.save(command[:20])
+        saves.append({"seconds": time.perf_counter() - began, **numbers(answer)})
+    vm_url = page.url
+    page.close()
+    resumed = open_console(context, vm_url)
+    return [*saves, resumed]
+
+
+def numbers(answer: dict[str, Any]) -> dict[str, float]:
+    return {key: value for key, value in answer.items() if isinstance(value, int | float)}
+
+
+def medians(rounds: Iterable[dict[str, float]]) -> dict[str, float]:
+    rounds = list(rounds)
+    return {key: round(statistics.median(each[key] for each in rounds), 3) for key in rounds[0]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    rounds = parser.parse_args().rounds
+    results: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="webvm-bench-") as temporary, sync_playwright() as playwright:
+        service = Service(Path(temporary) / "data")
+        browser = launch(playwright)
+        try:
+            results["first_up_s"] = round(service.start(), 1)
+            service.stop()
+            results["second_up_s"] = round(service.start(), 2)
+            profiles = Profiles(browser)
+            context = profiles.new()
+            page = context.new_page()
+            sign_up(page, service.url, "bench@example.org")
+            start_machine(page, service.url)
+            vm_url = page.url
+            page.close()
+            state = context.storage_state()
+            descriptor = context.request.get(f"{service.url}/api/v1/vms/{vm_url.split('/')[4]}/open").json()
+            plain = Path(temporary) / "plain"
+            plain.mkdir()
+            write_plain_machine(service.chunk_dir, descriptor, plain)
+            cold, cached, peer, saves = [], [], [], []
+            for _ in range(rounds):
+                fresh = profiles.new(storage_state=state)
+                cold.append(open_console(fresh, vm_url))
+                cached.append(open_console(fresh, vm_url))
+                peer.append(cold_boot(profiles.new(), plain, descriptor))
+                saves.append(save_after_gcc(profiles.new(storage_state=state), service.url))
+            results["console_cold_profile"] = medians(cold)
+            results["console_cached"] = medians(cached)
+            results["plain_v86_cold_boot"] = medians(peer)
+            results["ratio_cold_boot_to_console_cold"] = round(
+                results["plain_v86_cold_boot"]["seconds"] / results["console_cold_profile"]["answered_s"], 1
+            )
+            results["ratio_cold_boot_to_console_cached"] = round(
+                results["plain_v86_cold_boot"]["seconds"] / results["console_cached"]["answered_s"], 1
+            )
+            for index, name in enumerate(["save_after_gcc", "save_after_second_gcc", "save_of_nothing", "resume_of_saved"]):
+                results[name] = medians(each[index] for each in saves)
+            profiles.close()
+        finally:
+            browser.close()
+            service.stop()
+    print(json.dumps(results, indent=2))  # noqa: T201 - the output of a command
+
+
+if __name__ == "__main__":
+    main()

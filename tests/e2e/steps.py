@@ -1,0 +1,163 @@
+"""What a person does, in words: the steps that the browser tests are made of."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page, expect
+
+PASSWORD = "correct horse battery staple"
+BOOT_MS = 90_000
+COMMAND_MS = 120_000  # a cold gcc in an emulator on a busy machine
+
+# What a shell prompt of the starter image looks like at the end of the screen.
+PROMPT = r"[#$] $"
+
+
+def sign_up(page: Page, url: str, email: str) -> None:
+    page.goto(f"{url}/accounts/signup/")
+    page.get_by_label("Email").fill(email)
+    for field in page.locator("input[type=password]").all():
+        field.fill(PASSWORD)
+    page.locator("main form button[type=submit]").first.click()
+    page.wait_for_url("**/machines/**")
+
+
+def sign_in(page: Page, url: str, email: str) -> None:
+    page.goto(f"{url}/accounts/login/")
+    page.get_by_label("Email").fill(email)
+    page.locator("input[type=password]").fill(PASSWORD)
+    page.locator("main form button[type=submit]").first.click()
+    page.wait_for_url("**/machines/**")
+
+
+def start_machine(page: Page, url: str) -> Console:
+    """From the machines page to a prompt: the catalogue, and the start button of the first image."""
+    page.goto(f"{url}/images/")
+    page.get_by_role("button", name=re.compile("start", re.I)).first.click()
+    page.wait_for_url(re.compile(r"/vms/[0-9a-f-]{36}/"))
+    console = Console(page)
+    console.wait_running()
+    return console
+
+
+class Console:
+    """The console page, through `window.webvm` (docs/automation.md)."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+
+    @property
+    def vm_id(self) -> str:
+        found = re.search(r"/vms/([0-9a-f-]{36})/", self.page.url)
+        assert found, f"not a console: {self.page.url}"
+        return found.group(1)
+
+    @property
+    def state(self) -> str:
+        return str(self.page.evaluate("() => window.webvm.state"))
+
+    def wait_running(self) -> None:
+        self.page.wait_for_function("() => window.webvm !== undefined", timeout=BOOT_MS)
+        self.page.evaluate("() => window.webvm.whenRunning()")
+        self.wait_for(PROMPT, BOOT_MS)
+
+    def send(self, text: str) -> None:
+        self.page.evaluate("text => window.webvm.send(text)", text)
+
+    def screen(self) -> str:
+        return str(self.page.evaluate("() => window.webvm.screenText()"))
+
+    def wait_for(self, regex: str, timeout_ms: int = COMMAND_MS) -> None:
+        try:
+            self.page.evaluate(
+                "([regex, ms]) => window.webvm.waitForText(new RegExp(regex), ms)", [regex, timeout_ms]
+            )
+        except Exception as problem:
+            raise AssertionError(f"{regex!r} was not seen; the screen shows:\n{self.screen()}") from problem
+
+    _mark = 0
+
+    def run(self, command: str, timeout_ms: int = COMMAND_MS) -> str:
+        """Run a shell command; its output. The marks are computed by the shell, so the echo cannot match them."""
+        Console._mark += 1
+        begin, end = f"<{Console._mark}>", f"</{Console._mark}:"
+        self.send(f'printf "<%s>\\n" {Console._mark}; {command}; printf "</%s:%s>\\n" {Console._mark} $?\r')
+        self.wait_for(re.escape(end) + r"\d+>", timeout_ms)
+        screen = self.screen()
+        body = screen[screen.rindex(begin) + len(begin) : screen.rindex(end)]
+        return body.strip("\r\n")
+
+    def save(self, message: str = "") -> dict[str, Any]:
+        answer = self.page.evaluate("message => window.webvm.save({message})", message)
+        assert answer["snapshot"], answer
+        return dict(answer)
+
+    def stats(self) -> dict[str, Any]:
+        return dict(self.page.evaluate("() => window.webvm.stats()"))
+
+    def close(self) -> None:
+        self.page.context.close()
+
+
+def count_of(console: Console, path: str = "/root/counter") -> int:
+    return int(console.run(f"cat {path}").split()[-1])
+
+
+def eventually(check: Any, seconds: float = 30, what: str = "") -> Any:
+    """The first true answer of `check`, asked again and again for at most `seconds`."""
+    end = time.monotonic() + seconds
+    while True:
+        answer = check()
+        if answer:
+            return answer
+        if time.monotonic() > end:
+            raise AssertionError(f"did not happen within {seconds} s: {what or check}")
+        time.sleep(0.25)
+
+
+@contextmanager
+def swapped_chunks(folder: Path, replacement: str) -> Iterator[None]:
+    """Every stored public chunk goes `missing`, becomes a `lying` copy of another one, or an `unreadable` folder; afterwards all is as before."""
+    away = folder.with_name(folder.name + ".away")
+    folder.rename(away)
+    try:
+        if replacement != "missing":
+            files = sorted(path for path in away.rglob("*") if path.is_file())
+            decoy = min(files, key=lambda path: path.stat().st_size)
+            for file in files:
+                target = folder / file.relative_to(away)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if replacement == "lying":
+                    target.hardlink_to(decoy)
+                else:
+                    target.mkdir()
+        yield
+    finally:
+        if folder.exists():
+            trash = folder.with_name(folder.name + ".trash")
+            folder.rename(trash)
+            away.rename(folder)
+            for path in sorted(trash.rglob("*"), reverse=True):
+                path.rmdir() if path.is_dir() else path.unlink()
+            trash.rmdir()
+        else:
+            away.rename(folder)
+
+
+__all__ = [
+    "PASSWORD",
+    "Console",
+    "count_of",
+    "eventually",
+    "expect",
+    "sign_in",
+    "sign_up",
+    "start_machine",
+    "swapped_chunks",
+]

@@ -1,0 +1,60 @@
+"""What a person sees when things break: the server dies in a save, chunks are damaged."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.e2e.conftest import Profiles, Service
+from tests.e2e.steps import Console, eventually, sign_up, start_machine, swapped_chunks
+from tests.e2e.test_main_line import new_email
+
+
+def test_a_server_killed_in_a_save(service: Service, profiles: Profiles) -> None:
+    """The earlier snapshot stays whole, the client reconnects by itself and the save completes."""
+    page = profiles.new().new_page()
+    sign_up(page, service.url, new_email("crash"))
+    console = start_machine(page, service.url)
+    console.run("echo one > /root/note")
+    before = console.save("before the crash")
+    console.run("head -c 12000000 /dev/urandom > /root/big; sync; sha256sum /root/big > /root/sum")
+    page.evaluate(
+        "() => { window.later = window.webvm.save({message: 'through the crash'}).then(a => JSON.stringify(a), e => 'failed: ' + e) }"
+    )
+    eventually(lambda: console.state == "saving", 30, "the save begins")
+    stored = service.private_chunks()
+    eventually(lambda: service.private_chunks() > stored + 5, 60, "chunks arrive")
+    service.kill()
+    page.wait_for_timeout(3000)
+    service.start()
+    answer = page.evaluate("() => window.later")
+    assert "through the crash" in answer or "uploadedBytes" in answer, answer
+    snapshots = page.request.get(f"{service.url}/api/v1/vms/{console.vm_id}/snapshots").json()["items"]
+    assert [item["message"] for item in snapshots][:2] == ["through the crash", "before the crash"]
+    page.reload()
+    again = Console(page)
+    again.wait_running()
+    assert "OK" in again.run("sha256sum -c /root/sum")
+    earlier = before["snapshot"]["id"] if isinstance(before["snapshot"], dict) else before["snapshot"]
+    thumbnail = page.request.get(f"{service.url}/api/v1/vms/{console.vm_id}/open?snapshot={earlier}")
+    assert thumbnail.ok
+
+
+@pytest.mark.parametrize("replacement", ["missing", "lying", "unreadable"])
+def test_damaged_chunks(service: Service, profiles: Profiles, replacement: str) -> None:
+    """A clear message, nothing wrong shown to the guest; with the chunks back, "try again" goes on where it stopped."""
+    page = profiles.new().new_page()
+    sign_up(page, service.url, new_email("damage"))
+    console = start_machine(page, service.url)
+    with swapped_chunks(service.chunk_dir / "pub", replacement):
+        console.send("vim --version | head -1; echo vim-says-$?\r")
+        retry = page.get_by_role("button", name=re.compile("try again", re.I))
+        expect(retry.first).to_be_visible(timeout=120_000)
+        assert "vim-says-0" not in console.screen()
+        assert "IMproved" not in console.screen()
+    retry.first.click()
+    console.wait_for(r"vim-says-0")
+    assert "IMproved" in console.screen()
+    assert "I/O error" not in console.run("dmesg | tail -20")
