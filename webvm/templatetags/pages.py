@@ -8,9 +8,11 @@ from django import template
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from webvm.accounts.access import SESSION_KEY, tenants_of
 from webvm.accounts.models import Tenant
 
 register = template.Library()
+MENU_TENANTS = 30
 
 
 @register.simple_tag(takes_context=True)
@@ -34,6 +36,19 @@ def ago(moment: Any) -> SafeString:
         moment.isoformat(),
         moment.strftime("%Y-%m-%d %H:%M UTC"),
     )
+
+
+@register.simple_tag(takes_context=True)
+def tenants_of_session(context: dict[str, Any]) -> list[dict[str, Any]]:
+    """The tenants one can switch to: `{pk, name, is_current}`."""
+    request = context.get("request")
+    if request is None or not request.user.is_authenticated:
+        return []
+    chosen = request.session.get(SESSION_KEY)
+    tenants = [(str(tenant.pk), tenant) for tenant in tenants_of(request.user)[:MENU_TENANTS]]
+    if chosen not in dict(tenants):
+        chosen = next((pk for pk, tenant in tenants if tenant.is_personal), None)
+    return [{"pk": pk, "name": tenant.name, "is_current": pk == chosen} for pk, tenant in tenants]
 
 
 @register.simple_tag

@@ -17,3 +17,4 @@ installConfirm(document);
 installFragmentForms(document);
 installShare(document); // after the fragment is in the form
 installPublishJob(document);
+installShare(document);

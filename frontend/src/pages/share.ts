@@ -13,7 +13,10 @@ interface Preview {
 
 /** "Debian 12, shared by Ada, saved 3 May 2026, 10:00: “before the exam”". */
 export function aboutLine(preview: Preview, locale?: string): string {
-  const saved = new Date(preview.saved_at).toLocaleString(locale, { dateStyle: "medium", timeStyle: "short" });
+  const saved = new Date(preview.saved_at).toLocaleString(locale, {
+    dateStyle: "medium",
+    timeStyle: "short",
+  });
   const by = preview.shared_by ? `, shared by ${preview.shared_by}` : "";
   return `${preview.image}${by}, saved ${saved}${preview.message ? `: “${preview.message}”` : ""}`;
 }
@@ -30,7 +33,8 @@ export function installShare(document: Document): void {
 }
 
 async function preview(form: HTMLFormElement, secret: string): Promise<void> {
-  const part = <T extends HTMLElement>(name: string): T | null => form.querySelector<T>(`[data-share-${name}]`);
+  const part = <T extends HTMLElement>(name: string): T | null =>
+    form.querySelector<T>(`[data-share-${name}]`);
   const token = form.querySelector<HTMLInputElement>("input[name=csrfmiddlewaretoken]")?.value ?? "";
   const problem = part("problem");
   const say = (text: string): void => {
