@@ -13,11 +13,12 @@ export interface Descriptor extends OpenDescriptor {
 
 export interface ShareLink {
   id: string;
+  snapshot: string;
+  state: "active" | "expired" | "used_up" | "revoked";
   created_at: string;
   expires_at: string | null;
   max_uses: number | null;
   uses: number;
-  snapshot: string | { id: string };
 }
 
 export interface NewLink extends ShareLink {
@@ -28,6 +29,8 @@ export interface NewLink extends ShareLink {
 export interface VmInfo {
   id: string;
   name: string;
+  tenant: string;
+  image: { slug: string };
 }
 
 export class Api {
@@ -39,6 +42,10 @@ export class Api {
 
   locate(url: string, request: LocateRequest): Promise<LocateAnswer> {
     return this.call("POST", url, request);
+  }
+
+  vm(id: string): Promise<VmInfo> {
+    return this.call("GET", `/api/v1/vms/${id}`);
   }
 
   forkSnapshot(snapshot: string, name: string): Promise<VmInfo> {

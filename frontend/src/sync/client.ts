@@ -65,8 +65,6 @@ export class SyncClient {
   readonly timing: Timing;
   /** Called for each outcome of a chunk, on whichever connection. The uploader of the moment sets it. */
   onChunk: (outcome: ChunkOutcome) => void = () => undefined;
-  /** Called when the server hints that something changed (`lease`, `head`, `revoked`) or a hint was missed. */
-  onHint: (hint: string) => void = () => undefined;
 
   private readonly options: SyncOptions;
   private readonly listeners = new Set<(state: LeaseState) => void>();
@@ -214,31 +212,27 @@ export class SyncClient {
   }
 
   private renewWhile(connection: Connection): void {
-    const timer = setInterval(() => {
-      const online = this.online;
-      if (!online || online.connection !== connection) return;
-      connection.request("renew", { epoch: online.epoch }, this.timing.requestMs).catch((error: unknown) => {
-        if (error instanceof Expected && error.code === "lease_lost") void this.renewOrLose(online);
-        else if (!(error instanceof ConnectionLost)) connection.abandon("the lease could not be renewed");
-      });
-    }, this.timing.renewMs);
+    const timer = setInterval(() => this.askStillOurs(connection), this.timing.renewMs);
     void connection.closed.then(() => clearInterval(timer));
   }
 
+  /** Renews the lease, and finds out when it is not ours any more. */
+  private askStillOurs(connection: Connection): void {
+    const online = this.online;
+    if (!online || online.connection !== connection) return;
+    connection.request("renew", { epoch: online.epoch }, this.timing.requestMs).catch((error: unknown) => {
+      if (error instanceof Expected && error.code === "lease_lost") void this.renewOrLose(online);
+      else connection.abandon("the lease could not be renewed");
+    });
+  }
+
+  /** Hints may be lost: each one that could mean the lease, and each gap in their numbers, makes us ask. */
   private followHints(connection: Connection): void {
     let last: number | undefined;
     connection.onHint = (hint, seq) => {
       const missed = last !== undefined && seq > last + 1;
       last = seq;
-      if ((hint === "lease" || hint === "revoked" || missed) && this.online?.connection === connection) {
-        const online = this.online;
-        connection
-          .request("renew", { epoch: online.epoch }, this.timing.requestMs)
-          .catch((error: unknown) => {
-            if (error instanceof Expected && error.code === "lease_lost") void this.renewOrLose(online);
-          });
-      }
-      this.onHint(hint);
+      if (hint !== "head" || missed) this.askStillOurs(connection);
     };
   }
 

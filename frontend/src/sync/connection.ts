@@ -3,18 +3,30 @@
 import { Bug, ConnectionLost, Expected } from "./errors";
 import { chunkFrame, parseMessage, type RemoteError } from "./protocol";
 
-/** The part of a browser's WebSocket that we use. */
-export interface SocketLike {
-  binaryType: string;
-  onopen: (() => void) | null;
-  onmessage: ((event: { data: unknown }) => void) | null;
-  onclose: ((event: { code: number; reason: string }) => void) | null;
-  onerror: (() => void) | null;
-  send(data: string | Uint8Array<ArrayBuffer>): void;
-  close(code?: number, reason?: string): void;
+/** What a socket tells us. Nothing follows `close`. */
+export interface SocketEvents {
+  open(): void;
+  message(data: unknown): void;
+  close(code: number, reason: string): void;
 }
 
-export type OpenSocket = (url: string) => SocketLike;
+/** The part of a WebSocket that we use. `close` may be called at any time, `send` throws unless it is open. */
+export interface SocketLike {
+  send(data: string | Uint8Array<ArrayBuffer>): void;
+  close(code?: number): void;
+}
+
+export type OpenSocket = (url: string, events: SocketEvents) => SocketLike;
+
+/** A browser's WebSocket. */
+export const openWebSocket: OpenSocket = (url, events) => {
+  const socket = new WebSocket(url);
+  socket.binaryType = "arraybuffer";
+  socket.addEventListener("open", () => events.open());
+  socket.addEventListener("message", (event) => events.message(event.data));
+  socket.addEventListener("close", (event) => events.close(event.code, event.reason));
+  return socket;
+};
 
 export interface ChunkOutcome {
   digest: string;
@@ -51,19 +63,16 @@ export class Connection {
     this.opened = new Promise((resolve, reject) => (this.settleOpen = { resolve, reject }));
     this.opened.catch(() => undefined);
     this.closed = new Promise((resolve) => (this.settleClosed = resolve));
-    this.socket = openSocket(url);
-    this.socket.binaryType = "arraybuffer";
     const timer = setTimeout(() => this.end(1006, "no connection in time"), openTimeoutMs);
-    this.socket.onopen = () => {
-      clearTimeout(timer);
-      this.settleOpen.resolve();
-    };
-    this.socket.onmessage = (event) => this.receive(event.data);
-    this.socket.onclose = (event) => {
-      clearTimeout(timer);
-      this.end(event.code, event.reason || `code ${event.code}`);
-    };
-    this.socket.onerror = () => undefined; // a close always follows, and says more
+    void this.closed.then(() => clearTimeout(timer));
+    this.socket = openSocket(url, {
+      open: () => {
+        clearTimeout(timer);
+        this.settleOpen.resolve();
+      },
+      message: (data) => this.receive(data),
+      close: (code, reason) => this.end(code, reason || `code ${code}`),
+    });
   }
 
   /** Frames that may be sent now. */

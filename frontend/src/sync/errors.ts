@@ -33,9 +33,8 @@ export class Bug extends Error {
   override readonly name = "Bug";
 }
 
-/** Turns whatever was thrown into one sentence for a person. */
+/** Turns whatever was thrown into one sentence for a person. Errors with a `code` (ours, the machine's) are such sentences already. */
 export function describe(error: unknown): string {
-  if (error instanceof Expected) return error.message;
-  if (error instanceof Error) return `Something went wrong that should not: ${error.message}`;
-  return `Something went wrong that should not: ${String(error)}`;
+  if (error instanceof Error && "code" in error && typeof error.code === "string") return error.message;
+  return `Something went wrong that should not: ${error instanceof Error ? error.message : String(error)}`;
 }

@@ -5,7 +5,7 @@
  */
 
 import type { SyncClient, Online } from "./client";
-import { Bug, ConnectionLost, Expected } from "./errors";
+import { Bug, Cancelled, ConnectionLost, Expected } from "./errors";
 import { NEGOTIATE_BATCH, type RemoteError, type SnapshotInfo } from "./protocol";
 
 export interface SaveWork {
@@ -45,11 +45,15 @@ export interface SaveResult {
 const PASSING = new Set(["store_unavailable", "too_fast", "unavailable"]);
 const MOST_REFUSALS = 5;
 
-/** Carries out a save. Rejects with `Expected` (`head_moved`, `lease_lost`, `quota_exceeded`, …) or `Cancelled`. */
+/**
+ * Carries out a save. `signal` cancels it until the commit is sent; from then on it is seen through, since it may have been
+ * carried out. Rejects with `Expected` (`head_moved`, `lease_lost`, `quota_exceeded`, …) or `Cancelled`.
+ */
 export async function save(
   client: SyncClient,
   work: SaveWork,
   onProgress: (progress: SaveProgress) => void = () => undefined,
+  signal?: AbortSignal,
 ): Promise<SaveResult> {
   const sizes = new Map(work.chunks);
   const progress: SaveProgress = { phase: "waiting", doneBytes: 0, totalBytes: 0, uploadedBytes: 0 };
@@ -57,12 +61,20 @@ export async function save(
   const stored = new Set<string>();
   let retries = 0;
   let refusals = 0;
+  let committing = false;
+  const aborted = new Promise<never>((_resolve, reject) => {
+    if (signal?.aborted) reject(new Cancelled());
+    signal?.addEventListener("abort", () => committing || reject(new Cancelled()), { once: true });
+  });
+  aborted.catch(() => undefined);
+  const unlessAborted = <T>(work: Promise<T>): Promise<T> =>
+    committing ? work : Promise.race([work, aborted]);
   for (;;) {
     report("waiting");
-    const online = await client.whenOnline();
+    const online = await unlessAborted(client.whenOnline());
     try {
       report("negotiating");
-      const missing = await negotiate(client, online, work.chunks);
+      const missing = await unlessAborted(negotiate(client, online, work.chunks));
       for (const digest of missing) {
         if (!sizes.has(digest)) throw new Bug(`the service asks for a chunk that is not ours: ${digest}`);
         stored.delete(digest);
@@ -72,7 +84,7 @@ export async function save(
       for (const digest of [...missing, ...stored]) progress.totalBytes += sizes.get(digest) ?? 0;
       for (const digest of stored) progress.doneBytes += sizes.get(digest) ?? 0;
       report("uploading");
-      await upload(client, online, missing, work, {
+      await upload(client, online, missing, work, committing ? undefined : signal, {
         sent: (bytes) => (progress.uploadedBytes += bytes),
         stored: (digest) => {
           stored.add(digest);
@@ -81,6 +93,7 @@ export async function save(
         },
       });
       report("committing");
+      committing = true;
       const snapshot = await commit(client, online, work);
       return { snapshot, uploadedBytes: progress.uploadedBytes, retries };
     } catch (error) {
@@ -137,44 +150,52 @@ async function upload(
   online: Online,
   missing: string[],
   work: SaveWork,
+  signal: AbortSignal | undefined,
   on: { sent(bytes: number): void; stored(digest: string): void },
 ): Promise<void> {
   const { connection } = online;
   let wake: () => void = () => undefined;
   let failure: Error | undefined;
+  const fail = (error: Error): void => {
+    failure ??= error;
+    wake();
+  };
   client.onChunk = ({ digest, error }) => {
-    if (error) failure = refusal(error);
+    if (error) fail(refusal(error));
     else on.stored(digest);
     wake();
   };
-  void connection.closed.then(() => {
-    failure ??= new ConnectionLost("closed during the upload");
-    wake();
-  });
-  let next = 0;
-  while (next < missing.length || connection.chunksUnderWay > 0) {
-    if (failure) throw failure;
-    if (next < missing.length && connection.credit > 0) {
-      const digest = missing[next++] as string;
-      const frame = await work.frame(digest);
-      // What went wrong while the frame was made ends this round; so does nothing else.
-      if (failure) throw failure;
-      connection.sendChunk(digest, frame);
-      on.sent(frame.length);
-      continue;
+  void connection.closed.then(() => fail(new ConnectionLost("closed during the upload")));
+  const abort = (): void => fail(new Cancelled());
+  if (signal?.aborted) abort();
+  signal?.addEventListener("abort", abort);
+  try {
+    let next = 0;
+    // After a failure nothing more is sent, but what is under way is waited for: the next try starts with a clean window.
+    while (connection.chunksUnderWay > 0 || (!failure && next < missing.length)) {
+      if (!failure && next < missing.length && connection.credit > 0) {
+        const digest = missing[next++] as string;
+        const frame = await work.frame(digest);
+        if (failure) continue; // it happened while the frame was made
+        connection.sendChunk(digest, frame);
+        on.sent(frame.length);
+        continue;
+      }
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(
+          () => connection.abandon("no chunk was stored for too long"),
+          client.timing.stallMs,
+        );
+        wake = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
     }
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(
-        () => connection.abandon("no chunk was stored for too long"),
-        client.timing.stallMs,
-      );
-      wake = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
+    if (failure) throw failure;
+  } finally {
+    signal?.removeEventListener("abort", abort);
   }
-  if (failure) throw failure;
 }
 
 function refusal(error: RemoteError): Expected {

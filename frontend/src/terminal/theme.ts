@@ -3,11 +3,11 @@
 import type { ITheme } from "@xterm/xterm";
 
 const DARK: ITheme = {
-  background: "#11151c",
-  foreground: "#e4e8ef",
-  cursor: "#9ecbff",
-  cursorAccent: "#11151c",
-  selectionBackground: "#35507a",
+  background: "#0d1110",
+  foreground: "#dfe9e4",
+  cursor: "#54d9a9",
+  cursorAccent: "#0d1110",
+  selectionBackground: "#28574a",
   black: "#2a303b",
   red: "#ff7b72",
   green: "#7ee787",
@@ -27,11 +27,11 @@ const DARK: ITheme = {
 };
 
 const LIGHT: ITheme = {
-  background: "#fcfcfd",
-  foreground: "#1c2430",
-  cursor: "#0b57b0",
-  cursorAccent: "#fcfcfd",
-  selectionBackground: "#bcd6f7",
+  background: "#fffefb",
+  foreground: "#191c20",
+  cursor: "#0a6650",
+  cursorAccent: "#fffefb",
+  selectionBackground: "#bfe3d5",
   black: "#1c2430",
   red: "#b3201f",
   green: "#116329",

@@ -1,0 +1,108 @@
+/**
+ * `window.webvm`: the console for tests and for pages that embed it (docs/automation.md). Frozen, and without secrets: no
+ * token, no signed URL, no link's secret can be reached from it.
+ */
+
+import type { MachineStats } from "../machine/client";
+import { Expected } from "../sync/errors";
+import type { PublicState, SaveReport } from "./model";
+import type { Phases } from "./phases";
+import type { Session } from "./session";
+
+export interface Stats {
+  /** ms since the navigation began. */
+  phases: ReturnType<Phases["all"]>;
+  /** Requests and bytes by kind, phases inside the worker, disk and cache; null before the machine was started. */
+  machine: MachineStats | null;
+  saves: SaveReport[];
+  /** Bytes sent over the WebSocket. */
+  socketBytes: number;
+  renderer: "webgl" | "dom";
+  terminal: { columns: number; rows: number };
+  unsaved: boolean;
+  dirtyBlocks: number;
+}
+
+export interface WebVM {
+  readonly state: PublicState;
+  /** The sentence that the page shows, while `state` is `error`. */
+  readonly error: string | null;
+  /** Resolves when the guest runs and takes input. Rejects when the machine cannot be started. */
+  whenRunning(timeoutMs?: number): Promise<void>;
+  /** Types text into the terminal: `\r` is Enter. */
+  send(text: string): void;
+  /** What the terminal shows, with the scrollback; lines joined with `\n`, wrapped lines whole. */
+  screenText(): string;
+  /** Resolves with the text that matched. Looks at the whole `screenText`, so text that is there already matches at once. */
+  waitForText(pattern: RegExp | string, timeoutMs?: number): Promise<string>;
+  save(options?: { message?: string }): Promise<SaveReport>;
+  pause(): Promise<void>;
+  resume(): Promise<void>;
+  stats(): Promise<Stats>;
+}
+
+declare global {
+  interface Window {
+    readonly webvm: WebVM;
+  }
+}
+
+interface Terminal {
+  readonly columns: number;
+  readonly rows: number;
+  readonly renderer: "webgl" | "dom";
+  send(text: string): void;
+  screenText(): string;
+  waitForText(pattern: RegExp, timeoutMs: number): Promise<string>;
+}
+
+const DEFAULT_MS = 30_000;
+
+export function makeAutomation(session: Session, terminal: Terminal, phases: Phases): WebVM {
+  return Object.freeze({
+    get state() {
+      return session.view.state;
+    },
+    get error() {
+      return session.view.failure?.message ?? null;
+    },
+    whenRunning: (timeoutMs = DEFAULT_MS) => whenRunning(session, timeoutMs),
+    send: (text: string) => terminal.send(String(text)),
+    screenText: () => terminal.screenText(),
+    waitForText: (pattern: RegExp | string, timeoutMs = DEFAULT_MS) =>
+      terminal.waitForText(typeof pattern === "string" ? new RegExp(pattern) : pattern, timeoutMs),
+    save: (options: { message?: string } = {}) => session.save(String(options.message ?? "")),
+    pause: () => session.pause(),
+    resume: () => session.resume(),
+    stats: async () => ({
+      phases: phases.all(),
+      ...(await session.stats()),
+      renderer: terminal.renderer,
+      terminal: { columns: terminal.columns, rows: terminal.rows },
+      unsaved: session.view.unsaved,
+      dirtyBlocks: session.view.dirtyBlocks,
+    }),
+  });
+}
+
+function whenRunning(session: Session, timeoutMs: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const settle = (act: () => void): void => {
+      clearTimeout(timer);
+      stop();
+      act();
+    };
+    const look = (): void => {
+      const { state, failure, conflict } = session.view;
+      if (state === "running") settle(resolve);
+      else if (failure?.retry === "start") settle(() => reject(new Expected("error", failure.message)));
+      else if (conflict) settle(() => reject(new Expected(conflict.kind, "The person must choose first.")));
+    };
+    const timer = setTimeout(() => {
+      const { state } = session.view;
+      settle(() => reject(new Expected("timeout", `Not running after ${timeoutMs} ms: ${state}.`)));
+    }, timeoutMs);
+    const stop = session.onView(look);
+    look();
+  });
+}

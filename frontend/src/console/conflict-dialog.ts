@@ -1,0 +1,128 @@
+/** When somebody else has the machine, or a newer save of it: say what happened and let the person choose. Never merge, never drop. */
+
+import { describe } from "../sync/errors";
+import { announce, button, byId, setText } from "./dom";
+import { formatAgo } from "./format";
+import type { Conflict } from "./model";
+import type { Session } from "./session";
+
+interface Choice {
+  label: string;
+  primary?: boolean;
+  /** Resolves when the dialog has done its work; a string is the address to go to. */
+  act: () => Promise<string | void>;
+}
+
+export class ConflictDialog {
+  private readonly dialog = byId<HTMLDialogElement>("conflict-dialog");
+  private shown: string | undefined;
+
+  constructor(
+    private readonly session: Session,
+    private readonly onLeave: () => void,
+  ) {
+    // A choice has to be made: Esc does not close it.
+    this.dialog.addEventListener("cancel", (event) => event.preventDefault());
+  }
+
+  show(conflict: Conflict | undefined, started: boolean): void {
+    const key = conflict && `${conflict.kind}/${started}`;
+    if (key === this.shown) return;
+    this.shown = key;
+    if (!conflict) {
+      this.dialog.close();
+      return;
+    }
+    const { title, text, choices } = this.explain(conflict, started);
+    setText(byId("conflict-title"), title);
+    setText(byId("conflict-text"), text);
+    setText(byId("conflict-error"), "");
+    byId("conflict-actions").replaceChildren(...choices.map((choice) => this.choiceButton(choice)));
+    if (!this.dialog.open) this.dialog.showModal();
+    announce(`${title}. ${text}`);
+  }
+
+  private explain(conflict: Conflict, started: boolean): { title: string; text: string; choices: Choice[] } {
+    const leave: Choice = { label: "All machines", act: async () => "/machines/" };
+    const keep: Choice = {
+      label: "Keep my work as a copy",
+      act: async () => `/vms/${await this.session.keepAsCopy()}/`,
+    };
+    const copy: Choice = {
+      label: "Open a copy of the last save",
+      act: async () => `/vms/${await this.session.makeCopy()}/`,
+    };
+    const openNewer: Choice = { label: "Open the newer save", act: async () => location.pathname };
+    const takeOver: Choice = { label: "Take over", primary: true, act: () => this.session.takeOver() };
+    switch (conflict.kind) {
+      case "held": {
+        const ago = formatAgo(conflict.since);
+        return {
+          title: "This machine is open somewhere else",
+          text: `${conflict.holder} has had it open since ${ago || "a while"}. Only one place at a time can save it. Taking over pauses it there; what was not saved there can still be kept as a copy.`,
+          choices: [leave, copy, takeOver],
+        };
+      }
+      case "lost":
+        return {
+          title: "This machine was taken over",
+          text: `${conflict.message} It is paused here. Your work since the last save is still in this tab.`,
+          choices: [leave, keep, { ...takeOver, label: "Take over again" }],
+        };
+      case "head_moved":
+        return {
+          title: "There is a newer save of this machine",
+          text: started
+            ? "It was saved somewhere else after you opened it here. The two cannot be merged: keep your work as a copy, or leave it and open the newer save."
+            : "It was saved somewhere else a moment ago.",
+          choices: started
+            ? [openNewer, { ...keep, primary: true }]
+            : [leave, { ...openNewer, primary: true }],
+        };
+      case "signed_out":
+        return {
+          title: "You are signed out",
+          text: "The machine runs on in this tab, but it cannot be saved. Sign in again in another tab, then come back here.",
+          choices: [
+            {
+              label: "Sign in (new tab)",
+              act: async () => void window.open("/accounts/login/", "_blank", "noopener"),
+            },
+            { label: "I have signed in", primary: true, act: async () => this.session.reconnect() },
+          ],
+        };
+      case "not_found":
+        return {
+          title: "This machine is not yours any more",
+          text: "It was deleted, or your access to it was taken away. It is paused and cannot be saved here.",
+          choices: [leave],
+        };
+    }
+  }
+
+  private choiceButton(choice: Choice): HTMLButtonElement {
+    const element = button(choice.label, choice.primary ? "button button-primary" : "button", () => {
+      void this.carryOut(choice, element);
+    });
+    return element;
+  }
+
+  private async carryOut(choice: Choice, pressed: HTMLButtonElement): Promise<void> {
+    const buttons = byId("conflict-actions").querySelectorAll("button");
+    const before = pressed.textContent;
+    for (const each of buttons) each.disabled = true;
+    setText(pressed, "One moment…");
+    setText(byId("conflict-error"), "");
+    try {
+      const address = await choice.act();
+      if (typeof address !== "string") return;
+      this.onLeave();
+      location.assign(address);
+    } catch (error) {
+      setText(byId("conflict-error"), describe(error));
+    } finally {
+      setText(pressed, before ?? choice.label);
+      for (const each of buttons) each.disabled = false;
+    }
+  }
+}

@@ -1,0 +1,81 @@
+/** What lies over the stage while the machine loads, and when it has stopped. */
+
+import { byId, setProgress, setText } from "./dom";
+import { formatBytes } from "./format";
+import type { SessionView } from "./model";
+
+/** Shorter than this, loading shows no card at all: a flash would only disturb. */
+const PATIENCE_MS = 250;
+
+const PHASES: Record<string, string> = {
+  descriptor: "Opening the machine…",
+  worker: "Starting the emulator…",
+  firmware: "Fetching the firmware…",
+  memory: "Fetching the memory…",
+  warm_pack: "Fetching the memory…",
+  create: "Building the machine…",
+  restore: "Restoring its memory…",
+  start: "Starting the machine…",
+};
+
+export class Cover {
+  private since = performance.now();
+  private timer: ReturnType<typeof setTimeout> | undefined;
+
+  show(view: SessionView): void {
+    const cover = byId("cover");
+    if (view.failure) {
+      this.stopTimer();
+      byId("cover-loading").hidden = true;
+      byId("cover-error").hidden = false;
+      setText(byId("error-title"), title(view));
+      setText(byId("error-text"), view.failure.message);
+      setText(byId("error-retry"), view.machine === "error" ? "Start again from the last save" : "Try again");
+      if (cover.hidden) byId("error-retry").focus();
+      cover.hidden = false;
+      return;
+    }
+    byId("cover-error").hidden = true;
+    if (!view.loading) {
+      this.stopTimer();
+      cover.hidden = true;
+      return;
+    }
+    if (performance.now() - this.since < PATIENCE_MS) {
+      cover.hidden = true;
+      this.timer ??= setTimeout(() => {
+        cover.hidden = false;
+      }, PATIENCE_MS);
+    }
+    byId("cover-loading").hidden = false;
+    const { phase, done, total } = view.loading;
+    setText(byId("loading-text"), PHASES[phase] ?? "Starting the machine…");
+    setProgress(byId("loading-bar"), total > 0 ? done / total : undefined);
+    setText(byId("loading-bytes"), total > 0 ? `${formatBytes(done)} of ${formatBytes(total)}` : "");
+  }
+
+  /** A sentence in place of the machine, for a browser that cannot run it. */
+  refuse(sentence: string): void {
+    byId("cover").hidden = false;
+    byId("cover-loading").hidden = true;
+    byId("cover-error").hidden = false;
+    byId("error-retry").hidden = true;
+    setText(byId("error-title"), "The machine cannot run here");
+    setText(byId("error-text"), sentence);
+  }
+
+  /** Loading starts anew. */
+  restart(): void {
+    this.since = performance.now();
+  }
+
+  private stopTimer(): void {
+    clearTimeout(this.timer);
+    this.timer = undefined;
+  }
+}
+
+function title(view: SessionView): string {
+  if (view.machine === "stopped-on-disk") return "The machine is waiting for its disk";
+  return view.machine === "loading" ? "The machine could not be started" : "The machine stopped";
+}

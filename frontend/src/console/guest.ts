@@ -1,0 +1,53 @@
+/** What is said to the guest's agent (docs/design/guest.md), and how a guest that boots shows that it is up. */
+
+import type { MachineClient } from "../machine/client";
+
+export function setClock(machine: MachineClient): void {
+  machine.sendAgent(`clock ${(Date.now() / 1000).toFixed(3)}`);
+}
+
+/** 32 fresh random bytes: two copies of one snapshot never share random numbers. */
+export function reseed(machine: MachineClient): void {
+  const bytes = crypto.getRandomValues(new Uint8Array(32));
+  machine.sendAgent(`reseed ${Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("")}`);
+}
+
+export function resize(machine: MachineClient, columns: number, rows: number): void {
+  machine.sendAgent(`resize ${columns} ${rows}`);
+}
+
+/** Whether the last line of a screen looks like a shell waiting for a command. */
+export function showsPrompt(screenText: string): boolean {
+  return /[#$]\s*$/.test(screenText.slice(screenText.lastIndexOf("\n") + 1));
+}
+
+/** Resolves when the screen shows a prompt, or on abort. */
+export function promptAppears(screenText: () => string, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setInterval(() => showsPrompt(screenText()) && done(), 500);
+    const done = (): void => {
+      clearInterval(timer);
+      resolve();
+    };
+    signal.addEventListener("abort", done, { once: true });
+  });
+}
+
+/** Resolves when a booting guest's agent answers, or on abort. Asks once a second: what is sent before the agent listens is lost. */
+export function agentAnswers(machine: MachineClient, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const decoder = new TextDecoder();
+    let heard = "";
+    const timer = setInterval(() => machine.sendAgent("ping"), 1000);
+    const stop = machine.on("agent", (bytes) => {
+      heard = (heard + decoder.decode(bytes, { stream: true })).slice(-4096);
+      if (/^ok /m.test(heard)) done();
+    });
+    const done = (): void => {
+      clearInterval(timer);
+      stop();
+      resolve();
+    };
+    signal.addEventListener("abort", done, { once: true });
+  });
+}

@@ -1,0 +1,216 @@
+/** The console page: puts the session, the terminal and the page's parts together. */
+
+import "./console.css";
+import { startMachine, startWorker } from "../machine/client";
+import { openWebSocket } from "../sync/connection";
+import { ConsoleTerminal } from "../terminal/terminal";
+import { encodePicture, shrink } from "../terminal/thumbnail";
+import { Api, csrfFromPage } from "./api";
+import { currentScheme, followScheme, followVisibleHeight } from "./appearance";
+import { makeAutomation } from "./automation";
+import { ConflictDialog } from "./conflict-dialog";
+import { Cover } from "./cover";
+import { announce, byId, wireDialog } from "./dom";
+import { wireExtraKeys } from "./extra-keys";
+import type { SessionView } from "./model";
+import { Phases } from "./phases";
+import { loadPreferences, storePreferences } from "./preferences";
+import { SaveDialog } from "./save-dialog";
+import { Screen } from "./screen";
+import { Session } from "./session";
+import { ShareDialog } from "./share-dialog";
+import { StatusLine } from "./status";
+import { missingSupport } from "./support";
+import { Tabs } from "./tabs";
+
+/** The run's name outlives a reload of this tab, but not a copy of the tab: it is in the storage only while no page runs. */
+function sessionName(vm: string): { session: string; keep(): void } {
+  const key = `webvm.session.${vm}`;
+  let session: string | null = null;
+  try {
+    session = sessionStorage.getItem(key);
+    sessionStorage.removeItem(key);
+  } catch {
+    // no storage: a reload is a new run, and takes its own lease
+  }
+  const name = session ?? crypto.randomUUID();
+  return {
+    session: name,
+    keep: () => {
+      try {
+        sessionStorage.setItem(key, name);
+      } catch {
+        // as above
+      }
+    },
+  };
+}
+
+function openConsole(): void {
+  const root = byId("console");
+  const vm = root.dataset["vm"] ?? "";
+  const phases = new Phases();
+  phases.mark("script");
+  const cover = new Cover();
+  followVisibleHeight();
+  const missing = missingSupport();
+  if (missing) {
+    followScheme(() => undefined);
+    cover.refuse(missing);
+    return;
+  }
+
+  const preferences = loadPreferences();
+  const api = new Api(csrfFromPage);
+  const run = sessionName(vm);
+  const shortcut = (event: KeyboardEvent): boolean => {
+    const control = event.ctrlKey || (event.metaKey && navigator.platform.startsWith("Mac"));
+    if (control && event.shiftKey && event.code === "KeyL") {
+      screen.leave();
+      tabs.focusTab();
+      return true;
+    }
+    if (control && !event.shiftKey && !event.altKey && event.code === "KeyS") {
+      saveDialog.open();
+      return true;
+    }
+    return false;
+  };
+
+  const terminal: ConsoleTerminal = new ConsoleTerminal({
+    fontSize: preferences.fontSize,
+    screenReader: preferences.screenReader,
+    scheme: currentScheme(),
+    onInput: (bytes) => session.input(bytes),
+    onResize: (columns, rows) => session.resized(columns, rows),
+    onFlood: (on) => void session.flood(on),
+    onShortcut: shortcut,
+    onCtrlLatch: (on) => extraKeys.ctrlChanged(on),
+  });
+  const session: Session = new Session({
+    vm,
+    descriptorUrl: root.dataset["descriptor"] ?? "",
+    socketUrl: (id) => `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws/vms/${id}/`,
+    session: run.session,
+    api,
+    terminal,
+    phases,
+    openSocket: openWebSocket,
+    startWorker,
+    startMachine,
+    takePicture: () => encodePicture(tabs.current === "screen" ? shrink(screen.element) : terminal.picture()),
+  });
+  // First of all: everything below happens while the descriptor and the worker are on their way.
+  void session.start();
+
+  const focusActive = (): void => {
+    if (tabs.current === "terminal") terminal.focus();
+    else byId("vga").focus();
+  };
+  const screen = new Screen(session, shortcut);
+  const tabs: Tabs = new Tabs((tab) => {
+    if (tab === "screen") screen.open();
+    else {
+      screen.close();
+      terminal.fit();
+      terminal.focus();
+    }
+  });
+  const paste = (): void =>
+    void terminal.pasteFromClipboard().then((done) => {
+      if (!done) announce("The browser did not give the clipboard. Use its own paste command.");
+    });
+  const extraKeys = wireExtraKeys(terminal, paste);
+  const saveDialog = new SaveDialog(session, focusActive);
+  new ShareDialog(vm, session, api, focusActive);
+  const conflicts = new ConflictDialog(session, () => (leaving = true));
+  const status = new StatusLine();
+  let leaving = false;
+
+  terminal.mount(byId("terminal"));
+  followScheme((scheme) => terminal.set({ scheme }));
+  wireMore();
+  byId("error-retry").addEventListener("click", () => {
+    cover.restart();
+    void session.retry();
+  });
+  byId("pause").addEventListener("click", () => {
+    void (session.view.machine === "paused" ? session.resume() : session.pause());
+  });
+
+  let started = false;
+  const show = (view: SessionView): void => {
+    status.show(view);
+    cover.show(view);
+    if (!started && !view.loading && !view.failure) {
+      started = true;
+      if (document.activeElement === document.body) terminal.focus();
+      screen.reopen();
+    }
+    if (view.loading) started = false;
+    conflicts.show(view.conflict, started);
+  };
+  session.onView(show);
+  session.onDisk = (read, written) => status.blink(read, written);
+  show(session.view);
+
+  document.addEventListener("keydown", (event) => {
+    if (!event.defaultPrevented && shortcut(event)) event.preventDefault();
+  });
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden) session.wokeUp();
+  });
+  window.addEventListener("online", () => session.wokeUp());
+  window.addEventListener("beforeunload", (event) => {
+    const { unsaved, saving } = session.view;
+    if ((unsaved || saving) && !leaving) event.preventDefault();
+  });
+  window.addEventListener("pagehide", () => {
+    run.keep();
+    session.close();
+  });
+  // Out of the back-forward cache the socket and the machine are gone: start over.
+  window.addEventListener("pageshow", (event) => {
+    if (event.persisted) location.reload();
+  });
+
+  Object.defineProperty(window, "webvm", {
+    value: makeAutomation(session, terminal, phases),
+    writable: false,
+    configurable: false,
+  });
+
+  function wireMore(): void {
+    const dialog = byId<HTMLDialogElement>("more-dialog");
+    const size = byId<HTMLSelectElement>("font-size");
+    const reader = byId<HTMLInputElement>("screen-reader");
+    const keys = byId<HTMLInputElement>("show-keys");
+    wireDialog(dialog);
+    dialog.addEventListener("close", focusActive);
+    byId("more").addEventListener("click", () => dialog.showModal());
+    byId("copy").addEventListener("click", () => void terminal.copy().then(() => dialog.close()));
+    byId("paste").addEventListener("click", () => {
+      dialog.close();
+      paste();
+    });
+    size.value = String(preferences.fontSize);
+    reader.checked = preferences.screenReader;
+    keys.checked = preferences.extraKeys ?? matchMedia("(hover: none) and (pointer: coarse)").matches;
+    const apply = (): void => {
+      byId("extra-keys").classList.toggle("shown", keys.checked);
+    };
+    apply();
+    for (const control of [size, reader, keys]) {
+      control.addEventListener("change", () => {
+        preferences.fontSize = Number(size.value) || 14;
+        preferences.screenReader = reader.checked;
+        preferences.extraKeys = keys.checked;
+        terminal.set({ fontSize: preferences.fontSize, screenReader: preferences.screenReader });
+        apply();
+        storePreferences(preferences);
+      });
+    }
+  }
+}
+
+openConsole();

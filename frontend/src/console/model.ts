@@ -1,0 +1,99 @@
+/** What a session is made of and what it shows: the types that the session and the page's parts share. */
+
+import type { MachineClient } from "../machine/client";
+import type { MachineState } from "../machine/machine";
+import type { LeaseState, SyncOptions } from "../sync/client";
+import type { SaveProgress } from "../sync/save";
+import type { Api } from "./api";
+import type { Phases } from "./phases";
+
+/** What the automation interface calls `state`. */
+export type PublicState = "loading" | "booting" | "running" | "paused" | "saving" | "error";
+
+/** The part of the terminal that a session needs. */
+export interface SessionTerminal {
+  readonly columns: number;
+  readonly rows: number;
+  write(bytes: Uint8Array): void;
+  restore(bytes: Uint8Array): boolean;
+  serialize(mostBytes: number): Promise<Uint8Array>;
+  screenText(): string;
+  /** Makes it as large as its place on the page. */
+  fit(): void;
+}
+
+export interface SessionOptions {
+  vm: string;
+  descriptorUrl: string;
+  /** Absolute, `ws:` or `wss:`. */
+  socketUrl: (vm: string) => string;
+  /** This tab's run, see `SyncOptions.session`. */
+  session: string;
+  api: Api;
+  terminal: SessionTerminal;
+  phases: Phases;
+  openSocket: SyncOptions["openSocket"];
+  timing?: SyncOptions["timing"];
+  /** Starts loading the machine's worker; what it returns is handed to `startMachine`. */
+  startWorker: () => Worker;
+  startMachine: (options: {
+    descriptor: Awaited<ReturnType<Api["open"]>>;
+    worker: Worker;
+    locate: (request: Parameters<Api["locate"]>[1]) => ReturnType<Api["locate"]>;
+  }) => MachineClient;
+  /** Base64 picture of what the person sees. */
+  takePicture: () => Promise<string | null>;
+}
+
+export interface SaveReport {
+  snapshot: string;
+  uploadedBytes: number;
+  /** ms from the request to the acknowledged snapshot. */
+  totalMs: number;
+  /** ms the guest stood still, and ms until everything was ready to be sent. */
+  pausedMs: number;
+  preparedMs: number;
+  dirtyBlocks: number;
+  changedPages: number;
+  packedBytes: number;
+  reusedBytes: number;
+  /** How often a lost connection made it start over. */
+  retries: number;
+}
+
+/** Why the person must choose before the session can go on. */
+export type Conflict =
+  | { kind: "held"; holder: string; since: string }
+  | { kind: "lost"; message: string }
+  | { kind: "head_moved" }
+  | { kind: "signed_out" }
+  | { kind: "not_found" };
+
+export interface SavingView {
+  phase: "preparing" | SaveProgress["phase"];
+  progress: SaveProgress | undefined;
+}
+
+export interface Failure {
+  message: string;
+  /** What "Try again" does: the failed disk reads, or everything from the last save. */
+  retry: "disk" | "start";
+}
+
+/** Everything that the page shows about a session. */
+export interface SessionView {
+  state: PublicState;
+  machine: MachineState;
+  lease: LeaseState["kind"];
+  saving: SavingView | undefined;
+  conflict: Conflict | undefined;
+  failure: Failure | undefined;
+  /** While the machine is loaded. Bytes of `total`; 0: not known. */
+  loading: { phase: string; done: number; total: number } | undefined;
+  /** The person did something that is in no snapshot yet. */
+  unsaved: boolean;
+  /** 4 KiB blocks of the disk that differ from the last snapshot. */
+  dirtyBlocks: number;
+  waitingForDisk: boolean;
+  head: string | null;
+}

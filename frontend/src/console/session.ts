@@ -1,0 +1,452 @@
+/**
+ * One live run of a VM in this tab: the machine, its terminal and its lease brought together. Knows no DOM; the page shows
+ * `view` and calls the methods here.
+ */
+
+import type { MachineClient, MachineStats } from "../machine/client";
+import type { MachineEvents, MachineState } from "../machine/machine";
+import { SyncClient, type LeaseState } from "../sync/client";
+import { Cancelled, Expected, describe } from "../sync/errors";
+import type { Descriptor } from "./api";
+import { agentAnswers, promptAppears, reseed, resize, setClock } from "./guest";
+import type { Conflict, PublicState, SaveReport, SavingView, SessionOptions, SessionView } from "./model";
+import { saveMachine } from "./saver";
+
+export class Session {
+  private readonly options: SessionOptions;
+  private readonly listeners = new Set<(view: SessionView) => void>();
+  private readonly saves: SaveReport[] = [];
+  private machine: MachineClient | undefined;
+  private sync: SyncClient;
+  private descriptor: Descriptor | undefined;
+  private machineState: MachineState = "loading";
+  private booting: AbortController | undefined;
+  private saving: { view: SavingView; cancel: AbortController } | undefined;
+  private conflict: Conflict | undefined;
+  private failure: SessionView["failure"];
+  private loading: SessionView["loading"];
+  private pausedByPerson = false;
+  private pausedByFlood = false;
+  /** Input since the last save, and at all. */
+  private touched = false;
+  private everTouched = false;
+  private dirtyBlocks = 0;
+  private waitingForDisk = false;
+  private head: string | null = null;
+  private run = 0;
+  /** Disk traffic in bytes, for the activity light. */
+  onDisk: (read: number, written: number) => void = () => undefined;
+
+  constructor(options: SessionOptions) {
+    this.options = options;
+    this.sync = this.connect();
+  }
+
+  get view(): SessionView {
+    return {
+      state: this.publicState(),
+      machine: this.machineState,
+      lease: this.sync.state.kind,
+      saving: this.saving?.view,
+      conflict: this.conflict,
+      failure: this.failure,
+      loading: this.loading,
+      unsaved: this.touched || (this.everTouched && this.dirtyBlocks > 0),
+      dirtyBlocks: this.dirtyBlocks,
+      waitingForDisk: this.waitingForDisk,
+      head: this.head,
+    };
+  }
+
+  /** Calls `listener` whenever the view changes; returns what ends that. */
+  onView(listener: (view: SessionView) => void): () => void {
+    this.listeners.add(listener);
+    return () => this.listeners.delete(listener);
+  }
+
+  /** Loads the machine as it was last saved and runs it. Failures end up in `view.failure`. */
+  async start(): Promise<void> {
+    const run = ++this.run;
+    const { api, terminal, phases } = this.options;
+    this.failure = undefined;
+    this.booting?.abort();
+    this.machineState = "loading";
+    this.loading = { phase: "descriptor", done: 0, total: 0 };
+    this.changed();
+    void this.machine?.destroy();
+    this.machine = undefined;
+    const worker = this.options.startWorker();
+    try {
+      const descriptor = await api.open(this.options.descriptorUrl);
+      phases.mark("descriptor");
+      this.descriptor = descriptor;
+      this.head = descriptor.snapshot?.id ?? null;
+      this.checkHead();
+      const locate: Parameters<SessionOptions["startMachine"]>[0]["locate"] = (request) =>
+        api.locate(descriptor.locate_url, request);
+      const machine = this.options.startMachine({ descriptor, worker, locate });
+      this.machine = machine;
+      this.listen(machine);
+      const started = await machine.start();
+      if (run !== this.run) return;
+      phases.mark("started");
+      this.loading = undefined;
+      this.greet(machine);
+      if (started.resumed) {
+        // An image's own snapshot brings no screen: Enter makes the shell show its prompt.
+        if (started.extra) phases.mark("usable");
+        else machine.sendConsole(new Uint8Array([13]));
+      } else this.followBoot(machine);
+      if (this.mustStandStill()) await machine.pause();
+    } catch (error) {
+      if (run !== this.run) return;
+      worker.terminate();
+      this.loading = undefined;
+      this.failure = { message: describe(error), retry: "start" };
+    }
+    this.changed();
+    terminal.fit();
+  }
+
+  /** Bytes typed by a person or a script. Lost while the machine is being loaded or somebody else has it. */
+  input(bytes: Uint8Array): void {
+    if (!this.machine || this.loading || this.conflict) return;
+    this.touch();
+    this.machine.sendConsole(bytes);
+  }
+
+  key(code: string, down: boolean): void {
+    if (down) this.touch();
+    this.machine?.sendKey({ code, down });
+  }
+
+  mouse(event: { dx: number; dy: number; buttons: number; wheel: number }): void {
+    if (event.buttons) this.touch();
+    this.machine?.sendMouse(event);
+  }
+
+  /** The terminal has a new size. */
+  resized(columns: number, rows: number): void {
+    if (this.machine && !this.loading) resize(this.machine, columns, rows);
+  }
+
+  /** Sends the VGA screen to `listener` until the returned function is called. */
+  watchScreen(listener: MachineEvents["screen"]): () => void {
+    const machine = this.machine;
+    if (!machine) return () => undefined;
+    const stop = machine.on("screen", listener);
+    machine.watchScreen(true);
+    return () => {
+      stop();
+      machine.watchScreen(false);
+    };
+  }
+
+  async pause(): Promise<void> {
+    this.pausedByPerson = true;
+    await this.machine?.pause();
+    this.changed();
+  }
+
+  async resume(): Promise<void> {
+    this.pausedByPerson = false;
+    await this.runOn();
+  }
+
+  /** The guest prints faster than the terminal shows: it stands still for a moment, and nothing is lost. */
+  async flood(on: boolean): Promise<void> {
+    this.pausedByFlood = on;
+    if (on) await this.machine?.pause();
+    else await this.runOn();
+  }
+
+  /** The tab was hidden or the computer asleep: the guest's clock may be behind, the network back. */
+  wokeUp(): void {
+    if (this.machine && this.machineState === "running") setClock(this.machine);
+    this.sync.poke();
+  }
+
+  /** "Try again" of a failure. */
+  async retry(): Promise<void> {
+    if (this.failure?.retry !== "disk") return this.start();
+    this.failure = undefined;
+    this.changed();
+    await this.machine?.retryDisk();
+  }
+
+  /** Saves disk and memory as they are now. Rejects with `Expected` or `Cancelled`; a conflict is then in the view. */
+  async save(message: string): Promise<SaveReport> {
+    const report = await this.saveInto(this.sync, message, {});
+    this.saves.push(report);
+    return report;
+  }
+
+  cancelSave(): void {
+    this.saving?.cancel.abort(new Cancelled());
+  }
+
+  /** Takes the lease from whoever has it and runs on, unless there is a newer snapshot: then that is the conflict. */
+  async takeOver(): Promise<void> {
+    await this.sync.takeOver();
+  }
+
+  /** Connects again after signing in elsewhere. */
+  reconnect(): void {
+    this.sync.close();
+    this.conflict = undefined;
+    this.sync = this.connect();
+    this.changed();
+  }
+
+  /**
+   * Makes a new VM from the snapshot that this run started from and saves this run's work in it: nothing is merged and
+   * nothing dropped. Resolves with the new VM's id.
+   */
+  async keepAsCopy(): Promise<string> {
+    if (!this.machine || !this.descriptor || this.loading)
+      throw new Expected("not_started", "There is nothing to keep yet: the machine has not started.");
+    await this.machine.pause();
+    const vm = await this.makeCopy();
+    const sync = this.newSync(vm);
+    try {
+      await sync.whenOnline();
+      const expectedHead = sync.state.kind === "online" ? sync.state.head : null;
+      await this.saveInto(sync, `Kept from ${this.descriptor.vm.name}`, { expectedHead });
+      this.everTouched = false;
+    } finally {
+      sync.close();
+    }
+    return vm;
+  }
+
+  /** Makes a new VM from the last snapshot, without what this run did. Resolves with its id. */
+  async makeCopy(): Promise<string> {
+    const { api } = this.options;
+    const descriptor = (this.descriptor ??= await api.open(this.options.descriptorUrl));
+    const name = `${descriptor.vm.name.slice(0, 110)} (copy)`;
+    const base = this.head ?? descriptor.snapshot?.id;
+    if (base) return (await api.forkSnapshot(base, name)).id;
+    const { image, tenant } = await api.vm(this.options.vm);
+    return (await api.createVm({ image: image.slug, tenant, name })).id;
+  }
+
+  /** Gives the lease back and stops everything. */
+  close(): void {
+    this.run++;
+    this.booting?.abort();
+    this.sync.close();
+    void this.machine?.destroy();
+  }
+
+  async stats(): Promise<{ machine: MachineStats | null; saves: SaveReport[]; socketBytes: number }> {
+    const machine = this.machine ? await this.machine.stats() : null;
+    return { machine, saves: this.saves.map((report) => ({ ...report })), socketBytes: this.sync.sentBytes };
+  }
+
+  private async saveInto(
+    sync: SyncClient,
+    message: string,
+    extra: { expectedHead?: string | null },
+  ): Promise<SaveReport> {
+    const machine = this.machine;
+    if (!machine || this.loading) throw new Expected("not_started", "The machine has not started yet.");
+    if (this.saving) throw new Expected("save_in_progress", "A save is under way already.");
+    const saving = {
+      view: { phase: "preparing", progress: undefined } as SavingView,
+      cancel: new AbortController(),
+    };
+    this.saving = saving;
+    try {
+      const report = await saveMachine({
+        ...extra,
+        machine,
+        sync,
+        message,
+        terminal: this.options.terminal,
+        takePicture: this.options.takePicture,
+        signal: saving.cancel.signal,
+        onFrozen: () => (this.touched = false),
+        onView: (view) => {
+          saving.view = view;
+          this.changed();
+        },
+      });
+      if (sync === this.sync) this.head = report.snapshot;
+      return report;
+    } catch (error) {
+      this.touched = true;
+      if (error instanceof Expected && error.code === "head_moved" && sync === this.sync) {
+        this.setConflict({ kind: "head_moved" });
+      }
+      throw error;
+    } finally {
+      this.saving = undefined;
+      this.changed();
+    }
+  }
+
+  private connect(): SyncClient {
+    const sync = this.newSync(this.options.vm);
+    sync.onState((state) => {
+      if (sync === this.sync) this.leaseChanged(state);
+    });
+    return sync;
+  }
+
+  private newSync(vm: string): SyncClient {
+    const { session, openSocket, timing } = this.options;
+    return new SyncClient({
+      url: this.options.socketUrl(vm),
+      session,
+      openSocket,
+      ...(timing ? { timing } : {}),
+    });
+  }
+
+  private leaseChanged(state: LeaseState): void {
+    switch (state.kind) {
+      case "online":
+        this.options.phases.mark("lease");
+        this.conflict = undefined;
+        this.checkHead();
+        void this.runOn();
+        break;
+      case "held":
+        this.setConflict({ kind: "held", holder: state.holder, since: state.since });
+        break;
+      case "lost":
+        this.setConflict({ kind: "lost", message: state.message });
+        break;
+      case "ended":
+        if (state.code !== "closed") this.setConflict({ kind: state.code });
+        break;
+      case "connecting":
+        this.changed();
+    }
+  }
+
+  /** Whether the VM's head is still what this machine started from. During a save it may be the save itself. */
+  private checkHead(): void {
+    const { state } = this.sync;
+    if (state.kind !== "online" || !this.descriptor || this.saving) return;
+    if (state.head !== this.head) this.setConflict({ kind: "head_moved" });
+  }
+
+  private setConflict(conflict: Conflict): void {
+    this.conflict = conflict;
+    if (this.mustStandStill() && !this.loading) void this.machine?.pause();
+    this.changed();
+  }
+
+  /** Signed out is no reason to stop: the work goes on and is saved after signing in. */
+  private mustStandStill(): boolean {
+    const conflict = this.conflict !== undefined && this.conflict.kind !== "signed_out";
+    return conflict || this.pausedByPerson || this.pausedByFlood;
+  }
+
+  private async runOn(): Promise<void> {
+    const machine = this.machine;
+    if (machine && this.machineState === "paused" && !this.mustStandStill()) {
+      await machine.run();
+      setClock(machine);
+    }
+    this.changed();
+  }
+
+  private listen(machine: MachineClient): void {
+    const { terminal, phases } = this.options;
+    const mine =
+      <A extends unknown[]>(listener: (...args: A) => void) =>
+      (...args: A): void => {
+        if (this.machine === machine) listener(...args);
+      };
+    machine.on(
+      "console",
+      mine((bytes) => {
+        phases.mark("first_output");
+        if (!this.loading && !this.booting) phases.mark("usable");
+        terminal.write(bytes);
+      }),
+    );
+    machine.on(
+      "extra",
+      mine((bytes) => {
+        if (terminal.restore(bytes)) phases.mark("screen_restored");
+      }),
+    );
+    machine.on(
+      "progress",
+      mine((progress) => {
+        if (!this.loading) return;
+        this.loading = progress;
+        this.changed();
+      }),
+    );
+    machine.on(
+      "disk",
+      mine((activity) => {
+        this.dirtyBlocks = activity.dirtyBlocks;
+        this.waitingForDisk = activity.waiting;
+        this.onDisk(activity.read, activity.written);
+        this.changed();
+      }),
+    );
+    machine.on(
+      "state",
+      mine((state, message) => {
+        this.machineState = state;
+        if (state === "stopped-on-disk")
+          this.failure = { message: message ?? "A part of the disk could not be read.", retry: "disk" };
+        else if (state === "error")
+          this.failure = { message: message ?? "The machine stopped.", retry: "start" };
+        else if (this.failure?.retry === "disk") this.failure = undefined;
+        this.changed();
+      }),
+    );
+  }
+
+  private greet(machine: MachineClient): void {
+    const { columns, rows } = this.options.terminal;
+    setClock(machine);
+    reseed(machine);
+    resize(machine, columns, rows);
+  }
+
+  /** A cold boot is over when the agent answers, or (a guest without one) when the screen shows a prompt. */
+  private followBoot(machine: MachineClient): void {
+    const booting = new AbortController();
+    this.booting = booting;
+    const { signal } = booting;
+    const up = [
+      agentAnswers(machine, signal),
+      promptAppears(() => this.options.terminal.screenText(), signal),
+    ];
+    void Promise.race(up).then(() => {
+      const over = signal.aborted;
+      booting.abort();
+      this.booting = undefined;
+      if (!over) this.greet(machine);
+      this.changed();
+    });
+  }
+
+  private publicState(): PublicState {
+    if (this.failure) return "error";
+    if (this.loading || this.machineState === "loading") return "loading";
+    if (this.saving) return "saving";
+    if (this.machineState === "paused" && !(this.pausedByFlood && !this.pausedByPerson)) return "paused";
+    return this.booting ? "booting" : "running";
+  }
+
+  private touch(): void {
+    const first = !this.touched;
+    this.touched = true;
+    this.everTouched = true;
+    if (first) this.changed();
+  }
+
+  private changed(): void {
+    const view = this.view;
+    for (const listener of [...this.listeners]) listener(view);
+  }
+}
