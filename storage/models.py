@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 
 from webvm.accounts.models import Tenant
 
@@ -44,8 +46,8 @@ class Chunk(models.Model):
 class Image(models.Model):
     """A base machine that site admins publish for everybody."""
 
-    slug = models.SlugField(max_length=60, unique=True)
-    title = models.CharField(max_length=120)
+    slug = models.SlugField(max_length=63, unique=True)
+    title = models.CharField(max_length=200)
     description = models.TextField(blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -94,18 +96,32 @@ class PublishState(models.TextChoices):
     CANCELLED = "cancelled", "Cancelled"
 
 
+# A worker writes to its job at least every few seconds; after this long without, it is gone.
+LOST_AFTER = timedelta(seconds=90)
+LOST = (
+    "The worker that ran this job is gone: it was stopped or it crashed. What it had finished is kept; "
+    "publish again to go on from there."
+)
+
+
 class PublishJob(models.Model):
     """One run of the pipeline that turns a recipe into an image version."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     recipe = models.TextField()
-    slug = models.SlugField(max_length=60)
+    slug = models.SlugField(max_length=63)
     state = models.CharField(max_length=10, choices=PublishState.choices, default=PublishState.QUEUED)
     step = models.CharField(max_length=60, blank=True)
     done = models.BigIntegerField(default=0, help_text="Progress within the step, in `unit`")
     total = models.BigIntegerField(default=0)
     unit = models.CharField(max_length=20, blank=True)
     error = models.TextField(blank=True)
+    worker = models.CharField(
+        max_length=200,
+        blank=True,
+        help_text="Who runs it: host:pid:token. Only the run that this names may write",
+    )
+    cancel_requested = models.BooleanField(default=False)
     version = models.ForeignKey(
         ImageVersion, on_delete=models.SET_NULL, null=True, blank=True, related_name="jobs"
     )
@@ -121,6 +137,17 @@ class PublishJob(models.Model):
 
     def __str__(self) -> str:
         return f"{self.slug}: {self.state}"
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it is marked as running but its worker has fallen silent: to be shown as failed, with
+        `LOST`.
+        """
+        return (
+            self.state == PublishState.RUNNING
+            and self.heartbeat_at is not None
+            and self.heartbeat_at < timezone.now() - LOST_AFTER
+        )
 
 
 class PublishLogLine(models.Model):

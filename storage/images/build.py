@@ -119,6 +119,7 @@ def _write_settings(recipe: Recipe, tree: Tree) -> None:
     ]
     tree.write("/etc/apt/sources.list", "".join(f"{line}\n" for line in lines))
     tree.write("/root/.bashrc", (HERE / "bashrc").read_bytes())
+    tree.write("/root/.profile", "[ -n \"$BASH\" ] && . ~/.bashrc\n")
     # The shell is there before base-passwd is configured, which would copy the same lists.
     for name in ("passwd", "group"):
         if tree.find(f"/etc/{name}") is None:

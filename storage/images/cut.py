@@ -7,12 +7,14 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from storage.codec import BLOCK, CHUNK_BLOCKS, CHUNK_BYTES, digest_of
 from storage.errors import PublishFailed
 from storage.images.report import Report
 from storage.images.shelf import Load, in_threads
+from storage.images.work import data_runs
 from storage.index import Extent, build_index, decode_node
 
 _ZEROS = bytes(CHUNK_BYTES)
@@ -67,11 +69,11 @@ def cut_disk(path: Path, report: Report) -> Device:
 
 
 def cut_memory(numbers_path: Path, blocks_path: Path, blocks: int) -> Device:
-    """A captured memory (u32 block numbers, and the blocks) packed in ascending order, 64 blocks to a chunk."""
+    """A captured memory (u32 block numbers, and the blocks), packed in order, 64 blocks to a chunk."""
     numbers = array.array("I", numbers_path.read_bytes())
     if sys.byteorder == "big":
         numbers.byteswap()
-    wrong_order = any(left >= right for left, right in zip(numbers, numbers[1:], strict=False))
+    wrong_order = any(left >= right for left, right in pairwise(numbers))
     if not numbers or wrong_order or numbers[-1] >= blocks:
         raise PublishFailed("The captured memory is empty, out of order or larger than the machine's memory.")
     if blocks_path.stat().st_size != len(numbers) * BLOCK:
@@ -83,30 +85,28 @@ def cut_memory(numbers_path: Path, blocks_path: Path, blocks: int) -> Device:
             raw = file.read(CHUNK_BYTES)
             digest = digest_of(raw)
             chunks[digest] = _piece(blocks_path, at * BLOCK, len(raw))
-            extents += [Extent(number, 1, digest, offset) for offset, number in enumerate(numbers[at : at + CHUNK_BLOCKS])]
+            extents += [
+                Extent(number, 1, digest, offset)
+                for offset, number in enumerate(numbers[at : at + CHUNK_BLOCKS])
+            ]
     return _device(extents, blocks, chunks, {})
 
 
-def _device(extents: list[Extent], blocks: int, chunks: dict[bytes, Load], by_number: dict[int, bytes]) -> Device:
+def _device(
+    extents: list[Extent], blocks: int, chunks: dict[bytes, Load], by_number: dict[int, bytes]
+) -> Device:
     root, nodes = build_index(extents, blocks)
-    return Device(root, blocks, chunks, {bytes.fromhex(digest): raw for digest, raw in nodes.items()}, by_number)
+    return Device(
+        root, blocks, chunks, {bytes.fromhex(digest): raw for digest, raw in nodes.items()}, by_number
+    )
 
 
 def _chunks_with_data(handle: int, size: int) -> Iterator[int]:
-    """Numbers of the chunks that are not wholly a hole of the file, where the system can tell."""
-    last = (size - 1) // CHUNK_BYTES
-    if not hasattr(os, "SEEK_DATA"):
-        yield from range(last + 1)
-        return
-    at, following = 0, 0
-    while at < size:
-        try:
-            start = os.lseek(handle, at, os.SEEK_DATA)
-            at = os.lseek(handle, start, os.SEEK_HOLE)
-        except OSError:  # ENXIO: no data behind this
-            return
+    """Numbers of the chunks that are not wholly a hole of the file."""
+    following = 0
+    for start, end in data_runs(handle, size):
         first = max(start // CHUNK_BYTES, following)
-        following = (at - 1) // CHUNK_BYTES + 1
+        following = max((end - 1) // CHUNK_BYTES + 1, following)
         yield from range(first, following)
 
 

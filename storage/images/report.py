@@ -22,8 +22,8 @@ class Report(Protocol):
     def log(self, text: str) -> None:
         """Lines for a person to read."""
 
-    def console(self, text: str) -> None:
-        """What the guest printed, in any pieces."""
+    def console(self, text: str, source: str = "console") -> None:
+        """What the guest printed on one of its ports, in any pieces."""
 
     def tick(self) -> None:
         """Nothing new, but alive."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 from storage.chunks import Place, find_rows, store_key
@@ -70,7 +71,7 @@ class Shelf:
         """Stores a blob in pieces; returns its descriptor."""
         pieces = [raw[at : at + piece] for at in range(0, len(raw), piece)]
         digests = [digest_of(part) for part in pieces]
-        self.put_all({digest: _loader(part) for digest, part in zip(digests, pieces, strict=True)})
+        self.put_all({digest: partial(bytes, part) for digest, part in zip(digests, pieces, strict=True)})
         return {"size": len(raw), "chunks": [digest.hex() for digest in digests]}
 
     def save_rows(self) -> None:
@@ -80,7 +81,9 @@ class Shelf:
 
 
 def in_threads(work: Callable[[A], R], items: Iterable[A], tick: Callable[[], None]) -> Iterator[R]:
-    """`work` on every item, a few at once, results as they come; `tick` is called while waiting and may raise."""
+    """`work` on every item, a few at once, results as they come; `tick` is called while waiting and may
+    raise.
+    """
     with ThreadPoolExecutor(THREADS, thread_name_prefix="publish") as pool:
         try:
             waiting = set()
@@ -100,7 +103,3 @@ def in_threads(work: Callable[[A], R], items: Iterable[A], tick: Callable[[], No
 
 def _from_row(place: Place, level: int | None) -> Stored:
     return Stored(place.raw_size, place.stored_size, place.node_level if level is None else level)
-
-
-def _loader(raw: bytes) -> Load:
-    return lambda: raw
