@@ -4,7 +4,7 @@
  */
 
 import { Connection, type ChunkOutcome, type OpenSocket } from "./connection";
-import { Cancelled, ConnectionLost, Expected } from "./errors";
+import { Cancelled, Expected } from "./errors";
 import { CLOSE, type LeaseAnswer } from "./protocol";
 
 export type LeaseState =

@@ -1,0 +1,207 @@
+/** A server for the tests that keeps to docs/design/protocol.md, and misbehaves as told: slow, forgetful, repeating, dying. */
+
+import type { OpenSocket, SocketEvents } from "./connection";
+
+export interface Misbehaviour {
+  /** Nobody answers the door: every new connection fails. */
+  down?: boolean;
+  /** A connection is opened but nothing is ever said on it. */
+  mute?: boolean;
+  /** Cuts the connection after so many chunks on it were stored. */
+  dropAfterChunks?: number | undefined;
+  /** Carries the commit out, then cuts the connection instead of answering. Counts down. */
+  dropAfterCommit?: number;
+  /** Everything is said so many ms late. */
+  lateMs?: number;
+  /** Everything is said twice. */
+  twice?: boolean;
+  /** Stores chunks without ever saying so: their credit is gone. Counts down. */
+  swallowStored?: number;
+  /** Answers a chunk with this error. Counts down with `refuseTimes`. */
+  refuse?: { code: string; message: string };
+  refuseTimes?: number;
+  /** Says that these are missing although they were stored. Counts down. */
+  forgetOnce?: string[];
+}
+
+interface Connection {
+  events: SocketEvents;
+  open: boolean;
+  stored: number;
+  unanswered: number;
+  seq: number;
+}
+
+type Body = Record<string, unknown> & { id: number; type: string };
+
+export class FakeServer {
+  mood: Misbehaviour = {};
+  credit = 4;
+  head: string | null = null;
+  epoch = 0;
+  lease: { session: string; holder: string } | undefined;
+  readonly stored = new Map<string, Uint8Array>();
+  readonly commits: Record<string, unknown>[] = [];
+  readonly byKey = new Map<string, string>();
+  /** The most chunk frames that were ever under way at once. */
+  mostUnderWay = 0;
+  chunkFrames = 0;
+  connectionCount = 0;
+  released = 0;
+  renewals = 0;
+  private readonly connections = new Set<Connection>();
+
+  readonly open: OpenSocket = (_url, events) => {
+    const connection: Connection = { events, open: false, stored: 0, unanswered: 0, seq: 0 };
+    this.connectionCount++;
+    setTimeout(() => {
+      if (this.mood.down) {
+        events.close(1006, "");
+        return;
+      }
+      connection.open = true;
+      this.connections.add(connection);
+      events.open();
+    }, 1);
+    return {
+      send: (data) => {
+        if (!connection.open) throw new Error("not open");
+        if (typeof data === "string") this.request(connection, JSON.parse(data) as Body);
+        else this.chunk(connection, data);
+      },
+      close: () => this.forget(connection),
+    };
+  };
+
+  /** Cuts all connections, as a killed server does. */
+  kill(code = 1006): void {
+    for (const connection of [...this.connections]) this.drop(connection, code);
+  }
+
+  /** Somebody else takes the lease. */
+  takeAway(holder: string): void {
+    this.lease = { session: "somebody-else", holder };
+    this.epoch++;
+  }
+
+  hint(kind: string, skip = 0): void {
+    for (const connection of this.connections) {
+      connection.seq += 1 + skip;
+      this.say(connection, { type: "hint", seq: connection.seq, kind });
+    }
+  }
+
+  private request(connection: Connection, body: Body): void {
+    if (this.mood.mute) return;
+    const answer = (more: Record<string, unknown>): void =>
+      this.say(connection, { id: body.id, ok: true, ...more });
+    const refuse = (code: string, more: Record<string, unknown> = {}): void =>
+      this.say(connection, { id: body.id, ok: false, error: { code, message: `refused: ${code}`, ...more } });
+    if (body.type !== "lease" && body["epoch"] !== this.epoch) return refuse("lease_lost");
+    switch (body.type) {
+      case "lease": {
+        const session = String(body["session"]);
+        if (this.lease && this.lease.session !== session && body["take_over"] !== true) {
+          return refuse("lease_held", { holder: this.lease.holder, since: "2026-01-01T00:00:00Z" });
+        }
+        if (this.lease?.session !== session) this.epoch++;
+        this.lease = { session, holder: "me" };
+        return answer({ epoch: this.epoch, expires_in: 30, head: this.head, credit: this.credit });
+      }
+      case "renew":
+        this.renewals++;
+        return answer({ expires_in: 30 });
+      case "release":
+        this.released++;
+        this.lease = undefined;
+        return answer({});
+      case "negotiate": {
+        const asked = (body["chunks"] as [string, number][]).map(([digest]) => digest);
+        const missing = asked.filter((digest) => !this.stored.has(digest));
+        for (const digest of this.mood.forgetOnce ?? []) this.stored.delete(digest);
+        delete this.mood.forgetOnce;
+        return answer({ missing });
+      }
+      case "commit":
+        return this.commit(connection, body, answer, refuse);
+      default:
+        return refuse("bad_request");
+    }
+  }
+
+  private commit(
+    connection: Connection,
+    body: Body,
+    answer: (more: Record<string, unknown>) => void,
+    refuse: (code: string, more?: Record<string, unknown>) => void,
+  ): void {
+    const key = String(body["idempotency_key"]);
+    const before = this.byKey.get(key);
+    const snapshot = (id: string): Record<string, unknown> => ({
+      snapshot: { id, message: "", created_at: "" },
+    });
+    if (before) return answer(snapshot(before));
+    const wanted = [body["disk_root"], body["memory_root"]].map(String);
+    const lacking = wanted.filter((digest) => !this.stored.has(digest));
+    if (lacking.length > 0) return refuse("missing_chunks", { digests: lacking });
+    if (body["expected_head"] !== this.head) return refuse("head_moved", { head: this.head });
+    const id = `snapshot-${this.commits.length + 1}`;
+    this.commits.push(body);
+    this.byKey.set(key, id);
+    this.head = id;
+    if (this.mood.dropAfterCommit) {
+      this.mood.dropAfterCommit--;
+      return this.drop(connection, 1006);
+    }
+    answer(snapshot(id));
+  }
+
+  private chunk(connection: Connection, data: Uint8Array): void {
+    this.chunkFrames++;
+    connection.unanswered++;
+    this.mostUnderWay = Math.max(this.mostUnderWay, connection.unanswered);
+    const digest = Array.from(data.subarray(1, 33), (b) => b.toString(16).padStart(2, "0")).join("");
+    setTimeout(() => {
+      if (!connection.open) return;
+      if (this.mood.refuse && (this.mood.refuseTimes ?? Infinity) > 0) {
+        if (this.mood.refuseTimes !== undefined) this.mood.refuseTimes--;
+        connection.unanswered--;
+        return this.say(connection, { type: "refused", digest, error: this.mood.refuse, credit: 1 });
+      }
+      this.stored.set(digest, data.slice(33));
+      connection.stored++;
+      if (this.mood.dropAfterChunks !== undefined && connection.stored > this.mood.dropAfterChunks) {
+        return this.drop(connection, 1006);
+      }
+      if (this.mood.swallowStored) {
+        this.mood.swallowStored--;
+        return;
+      }
+      connection.unanswered--;
+      this.say(connection, { type: "stored", digest, credit: 1 });
+    }, 1);
+  }
+
+  private say(connection: Connection, message: Record<string, unknown>): void {
+    const text = JSON.stringify(message);
+    const times = this.mood.twice ? 2 : 1;
+    for (let i = 0; i < times; i++) {
+      const deliver = (): void => {
+        if (connection.open) connection.events.message(text);
+      };
+      if (this.mood.lateMs) setTimeout(deliver, this.mood.lateMs);
+      else queueMicrotask(deliver);
+    }
+  }
+
+  private drop(connection: Connection, code: number): void {
+    if (!connection.open) return;
+    this.forget(connection);
+    connection.events.close(code, "");
+  }
+
+  private forget(connection: Connection): void {
+    connection.open = false;
+    this.connections.delete(connection);
+  }
+}
