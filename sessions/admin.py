@@ -1,0 +1,114 @@
+"""The Django admin of VMs, snapshots and links: for looking and cleaning up. Everyday changes go through the
+actions, so what only they may write (leases, roots, secrets) is read-only here."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from sessions.models import VM, LinkUse, ShareLink, Snapshot
+
+LEASE = ("epoch", "lease_session", "lease_user", "lease_since", "lease_expires_at")
+DEVICES = ("disk_root", "disk_home", "memory_root", "memory_home")
+
+
+@admin.register(VM)
+class VMAdmin(admin.ModelAdmin[VM]):
+    list_display = (
+        "name",
+        "tenant",
+        "image_version",
+        "created_by",
+        "last_used_at",
+        "stored_bytes",
+        "deleted_at",
+    )
+    list_filter = ("image_version__image", ("deleted_at", admin.EmptyFieldListFilter), "last_used_at")
+    list_select_related = ("tenant", "image_version__image", "created_by")
+    search_fields = ("id", "name", "tenant__name", "created_by__email")
+    autocomplete_fields = ("tenant", "created_by")
+    readonly_fields = ("id", "image_version", "head", "created_at", "stored_bytes", "pending_bytes", *LEASE)
+    date_hierarchy = "created_at"
+    show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False  # a VM is made from an image or a snapshot
+
+
+@admin.register(Snapshot)
+class SnapshotAdmin(admin.ModelAdmin[Snapshot]):
+    list_display = ("title", "vm", "tenant", "kind", "author", "created_at", "stored_bytes", "deleted_at")
+    list_filter = ("kind", ("deleted_at", admin.EmptyFieldListFilter), "created_at")
+    list_select_related = ("vm", "tenant", "author")
+    search_fields = ("id", "name", "message", "vm__id", "vm__name", "author__email")
+    autocomplete_fields = ("author",)
+    readonly_fields = (
+        *(
+            "id",
+            "vm",
+            "tenant",
+            "parent",
+            "kind",
+            "created_at",
+            "stored_bytes",
+            "has_thumbnail",
+            "idempotency_key",
+        ),
+        *DEVICES,
+    )
+    date_hierarchy = "created_at"
+    show_full_result_count = False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Snapshot]:
+        return super().get_queryset(request).defer("thumbnail")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False  # only a save or a fork makes one
+
+
+class LinkUseInline(admin.TabularInline[LinkUse, ShareLink]):
+    model = LinkUse
+    extra = 0
+    can_delete = False
+    readonly_fields = ("user", "vm", "created_at")
+
+    def has_add_permission(self, request: HttpRequest, obj: ShareLink | None = None) -> bool:
+        return False
+
+
+@admin.register(ShareLink)
+class ShareLinkAdmin(admin.ModelAdmin[ShareLink]):
+    list_display = (
+        "id",
+        "tenant",
+        "snapshot",
+        "mode",
+        "created_by",
+        "created_at",
+        "expires_at",
+        "uses",
+        "revoked_at",
+    )
+    list_filter = ("mode", ("revoked_at", admin.EmptyFieldListFilter), "created_at")
+    list_select_related = ("tenant", "snapshot", "created_by")
+    search_fields = ("id", "snapshot__id", "snapshot__vm__name", "created_by__email")
+    readonly_fields = ("id", "tenant", "snapshot", "mode", "created_by", "created_at", "uses")
+    exclude = ("secret_hash",)
+    inlines = (LinkUseInline,)
+    show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False  # its secret would be known to nobody
+
+
+@admin.register(LinkUse)
+class LinkUseAdmin(admin.ModelAdmin[LinkUse]):
+    list_display = ("link", "user", "vm", "created_at")
+    list_select_related = ("link", "user", "vm")
+    search_fields = ("link__id", "user__email", "vm__id")
+    readonly_fields = ("link", "user", "vm", "created_at")
+    show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
