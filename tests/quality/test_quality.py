@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from webvm.up import client
+from webvm.up.client import Client, node_environment, npm
 from webvm.up.progress import Reporter
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -51,11 +51,10 @@ def test_python(name: str, tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def client_packages() -> None:
     """A fresh clone has none of the client's tools yet."""
-    client.ensure_packages(Reporter(io.StringIO()))
+    Client().ensure_packages(Reporter(io.StringIO()))
 
 
 @pytest.mark.usefixtures("client_packages")
 @pytest.mark.parametrize("name", CLIENT_TOOLS)
 def test_client(name: str) -> None:
-    command = [str(part) for part in client.npm(*CLIENT_TOOLS[name])]
-    must_pass(command, client.FRONTEND, client.node_environment())
+    must_pass(npm(*CLIENT_TOOLS[name]), Client().folder, node_environment())

@@ -9,12 +9,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.support.servers import free_port
 from webvm.up.locks import read_status
-from webvm.up.processes import start_on_leash, tail
+from webvm.up.processes import end_group, start_on_leash, tail
 
 PROJECT = Path(__file__).resolve().parents[2]
 FIRST_START_S = 900.0  # toolchain, downloads, the starter image
@@ -30,9 +30,11 @@ class Service:
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = data_dir.with_name(f"{data_dir.name}.log")
         self._environ = {**os.environ, **(environ or {})}
-        self._environ.pop("UV_RUN_RECURSION_DEPTH", None)  # uv did not start it: do not look for uv
-        self._environ.pop("DJANGO_SETTINGS_MODULE", None)  # the tests' settings are not the service's
+        # The tests' settings are not the service's, and uv has started the tests, not the service.
+        for variable in ("DJANGO_SETTINGS_MODULE", "UV_RUN_RECURSION_DEPTH"):
+            self._environ.pop(variable, None)
         self._process: subprocess.Popen[bytes] | None = None
+        self._seen = 0
 
     @property
     def chunk_dir(self) -> Path:
@@ -59,32 +61,45 @@ class Service:
         """How many chunks the tenants have stored."""
         return sum(path.is_file() for path in (self.chunk_dir / "t").rglob("*"))
 
-    def launch(self) -> subprocess.Popen[bytes]:
-        """Start `up` without waiting for anything."""
+    def launch(self, python: Sequence[str] = (sys.executable,)) -> subprocess.Popen[bytes]:
+        """Start `up` without waiting for anything; `python` is the command that runs `manage.py`."""
         assert not self.is_running, "it runs already"
+        self._seen = len(self.output)
         options = ["--host", "127.0.0.1", "--port", str(self.port), "--data-dir", str(self.data_dir)]
         with self.log.open("ab") as output:
             self._process = start_on_leash(
-                [sys.executable, PROJECT / "manage.py", "up", *options],
+                [*python, PROJECT / "manage.py", "up", *options],
                 cwd=PROJECT,
                 environ=self._environ,
                 output=output,
             )
         return self._process
 
-    def start(self, timeout_s: float = FIRST_START_S) -> float:
-        """Start `up` and wait until it says that all is ready; answers the seconds that took."""
-        began = time.monotonic()
-        seen = len(self.output)
-        process = self.launch()
-        while READY not in self.output[seen:]:
-            if process.poll() is not None:
-                raise AssertionError(f"up ended with status {process.returncode}:\n{self.explain()}")
-            if time.monotonic() - began > timeout_s:
+    def wait_ready(self, timeout_s: float) -> None:
+        """Until the `up` that was launched says that all is ready."""
+        assert self._process is not None, "it was not started"
+        deadline = time.monotonic() + timeout_s
+        while READY not in self.output[self._seen :]:
+            if self._process.poll() is not None:
+                raise AssertionError(f"up ended with status {self._process.returncode}:\n{self.explain()}")
+            if time.monotonic() > deadline:
                 self.kill()
                 raise AssertionError(f"up was not ready after {timeout_s} s:\n{self.explain()}")
             time.sleep(0.05)
+
+    def start(self, timeout_s: float = FIRST_START_S) -> float:
+        """Start `up` and wait until it says that all is ready; answers the seconds that took."""
+        began = time.monotonic()
+        self.launch()
+        self.wait_ready(timeout_s)
         return time.monotonic() - began
+
+    def wait(self, timeout_s: float) -> int:
+        """Until `up` has ended; its exit status (negative: the signal that ended it)."""
+        assert self._process is not None, "it was not started"
+        status = self._process.wait(timeout_s)
+        end_group(self._process, 0)  # the watcher of the leash that the test holds `up` on
+        return status
 
     def explain(self) -> str:
         """The ends of all logs, for the message of a failed test."""
@@ -109,9 +124,7 @@ class Service:
     def _end(self, number: signal.Signals) -> None:
         assert self._process is not None, "it was not started"
         self._process.send_signal(number)
-        self._process.wait(60)
-        # This also ends the watcher of the leash that the test holds `up` on.
-        os.killpg(self._process.pid, signal.SIGKILL)
+        self.wait(60)
         wait_until_free(self.port)
 
 

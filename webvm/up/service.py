@@ -21,7 +21,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.migration import Migration
 
 from webvm.accounts.bootstrap import ensure_first_admin
-from webvm.up.client import BASE_DIR, ensure_build
+from webvm.up.client import BASE_DIR, Client
 from webvm.up.errors import UpError
 from webvm.up.locks import only_one, remove_status, write_status
 from webvm.up.options import Options
@@ -63,7 +63,7 @@ class Service:
             self.url = f"http://{self.options.url_host}:{listener.getsockname()[1]}"
             self.report.line(f"WebVM on {self.url}, data in {self.data_dir}")
             check_free_space(self.data_dir, BASE_DIR, needed=space_needed(self.data_dir))
-            ensure_build(self.report)
+            Client().ensure_build(self.report)
             migrate(self.report)
             stack.callback(self.stop)
             self.start(listener, held)
@@ -188,7 +188,9 @@ def check_free_space(*folders: Path, needed: int) -> None:
 
 
 def space_needed(data_dir: Path) -> int:
-    """Bytes: plenty for a first run, little when everything is in place."""
+    """Bytes: `WEBVM_MIN_FREE_BYTES`, else plenty for a first run, little when everything is in place."""
+    if given := os.environ.get("WEBVM_MIN_FREE_BYTES"):
+        return int(given)
     return LATER_BYTES if first_run_is_over(data_dir).exists() else FIRST_RUN_BYTES
 
 

@@ -1,0 +1,9 @@
+from django.apps import AppConfig
+
+
+class WebVMConfig(AppConfig):
+    name = "webvm"
+
+    def ready(self) -> None:
+        # Every Django process sends its tasks through our Celery application, not through Celery's default one.
+        from webvm import celery  # noqa: F401
