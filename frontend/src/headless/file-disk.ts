@@ -19,15 +19,17 @@ export class FileDisk implements BlockDevice {
   ) {
     this.file = openSync(path, throwaway ? "r" : "r+");
     const { size } = fstatSync(this.file);
-    if (size === 0 || size % BLOCK !== 0) throw new Error(`${path} is not a disk image: its size is ${size} bytes`);
+    if (size === 0 || size % BLOCK !== 0)
+      throw new Error(`${path} is not a disk image: its size is ${size} bytes`);
     this.blocks = size / BLOCK;
   }
 
   readNow(firstBlock: number, count: number): Uint8Array {
     const data = new Uint8Array(count * BLOCK);
-    for (let done = 0; done < data.length; ) {
+    for (let done = 0; done < data.length;) {
       const read = readSync(this.file, data, done, data.length - done, firstBlock * BLOCK + done);
-      if (read === 0) throw new Error(`block ${firstBlock + Math.floor(done / BLOCK)} is behind the end of the disk image`);
+      if (read === 0)
+        throw new Error(`block ${firstBlock + Math.floor(done / BLOCK)} is behind the end of the disk image`);
       done += read;
     }
     for (let i = 0; i < count; i++) {
@@ -44,14 +46,15 @@ export class FileDisk implements BlockDevice {
   }
 
   write(firstBlock: number, data: Uint8Array): void {
-    if (firstBlock + data.length / BLOCK > this.blocks) throw new Error("the guest wrote behind the end of its disk");
+    if (firstBlock + data.length / BLOCK > this.blocks)
+      throw new Error("the guest wrote behind the end of its disk");
     if (this.throwaway) {
       for (let at = 0; at < data.length; at += BLOCK) {
         this.overlay.set(firstBlock + at / BLOCK, data.subarray(at, at + BLOCK));
       }
       return;
     }
-    for (let done = 0; done < data.length; ) {
+    for (let done = 0; done < data.length;) {
       done += writeSync(this.file, data, done, data.length - done, firstBlock * BLOCK + done);
     }
   }

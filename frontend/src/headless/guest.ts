@@ -47,7 +47,8 @@ export class Guest {
       output.agent(text);
     });
     machine.on("state", (state, message) => {
-      if (state === "error" || state === "stopped-on-disk") this.failure ??= `the machine stopped: ${message ?? state}`;
+      if (state === "error" || state === "stopped-on-disk")
+        this.failure ??= `the machine stopped: ${message ?? state}`;
       if (state === "loading") this.failure ??= "the guest restarted";
     });
   }
@@ -91,7 +92,8 @@ export class Guest {
       }
       return status !== undefined;
     }, `\`${command}\` to end`);
-    if (status !== 0) throw new StepError(`\`${command}\` ended with status ${status}:\n${output.slice(-2000)}`);
+    if (status !== 0)
+      throw new StepError(`\`${command}\` ended with status ${status}:\n${output.slice(-2000)}`);
   }
 
   private async until(condition: () => boolean, what: string, timeout = Infinity): Promise<void> {

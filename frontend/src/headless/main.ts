@@ -85,8 +85,12 @@ class Run {
     const { memory, pausedMs } = await this.prepare();
     await this.timed("resume", () => this.checkResume(memory));
     const trace = await this.timed("trace", () => this.traceBoot());
-    const write = (name: string, data: string | Uint8Array): void => writeFileSync(join(this.spec.out, name), data);
-    write("memory.numbers", new Uint8Array(memory.numbers.buffer, memory.numbers.byteOffset, memory.numbers.byteLength));
+    const write = (name: string, data: string | Uint8Array): void =>
+      writeFileSync(join(this.spec.out, name), data);
+    write(
+      "memory.numbers",
+      new Uint8Array(memory.numbers.buffer, memory.numbers.byteOffset, memory.numbers.byteLength),
+    );
     write("memory.blocks", memory.data);
     write("trace.json", JSON.stringify(trace));
     write(

@@ -147,8 +147,7 @@ export interface Started {
   extra: boolean;
 }
 
-/** At most so many bytes of `extra` go into a save. */
-export const MOST_EXTRA = 256 * 1024;
+export { MOST_EXTRA } from "./machine";
 
 export interface SaveOptions {
   /**

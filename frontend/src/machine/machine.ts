@@ -8,12 +8,24 @@ export const CHUNK = 256 * 1024;
 export const CHUNK_BLOCKS = CHUNK / BLOCK;
 /** Pages and blocks have the same size, so a memory is a block device. Blocks behind the RAM pages of a memory device that hold the machine's device state. */
 export const STATE_BLOCKS = 8192;
+/** The last of them are the page's (`SaveOptions.extra` of client.ts); a machine neither writes nor reads them. */
+export const EXTRA_BLOCKS = 65;
+/** At most so many bytes of it go into a save. */
+export const MOST_EXTRA = (EXTRA_BLOCKS - 1) * BLOCK;
 
 /** Why a machine could not do what was asked; `code` is stable, the message is for the person. */
 export class MachineError extends Error {
   override readonly name = "MachineError";
   constructor(
-    readonly code: "bad_state" | "state_version" | "memory_size" | "firmware" | "disk_error" | "machine_gone",
+    readonly code:
+      | "bad_state"
+      | "state_version"
+      | "memory_size"
+      | "firmware"
+      | "disk_error"
+      | "save_in_progress"
+      | "save_gone"
+      | "machine_gone",
     message: string,
     options?: ErrorOptions,
   ) {
@@ -71,6 +83,12 @@ export interface BlockRun {
  */
 export type BlockMatcher = (block: number, words: Int32Array, at: number) => boolean;
 
+export interface CaptureOptions {
+  matches?: BlockMatcher;
+  /** Called at the instant of the capture: all console output from before it has been emitted, none from after it. */
+  frozen?: () => void;
+}
+
 /** Disk and memory at one instant. */
 export interface Capture {
   /** The memory's blocks that are not zero and were not matched. */
@@ -122,7 +140,7 @@ export interface Machine {
    * Disk and memory at one instant: waits until no disk read is in flight, stands still only while the state is copied,
    * runs on (if it was running) before the returned data is worked on. Rejects when a failed disk read stands in the way.
    */
-  capture(matches?: BlockMatcher): Promise<Capture>;
+  capture(options?: CaptureOptions): Promise<Capture>;
   sendConsole(bytes: Uint8Array): void;
   /** A line for the guest's agent: `clock`, `resize`, `reseed` (see docs/design/guest.md). */
   sendAgent(line: string): void;

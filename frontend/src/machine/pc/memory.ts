@@ -1,6 +1,13 @@
 /** RAM and device state of the PC as the blocks of one memory device. */
 
-import { BLOCK, STATE_BLOCKS, MachineError, type BlockMatcher, type BlockRun, type SparseBlocks } from "../machine";
+import {
+  BLOCK,
+  STATE_BLOCKS,
+  MachineError,
+  type BlockMatcher,
+  type BlockRun,
+  type SparseBlocks,
+} from "../machine";
 import { restoreState, type MachineSize } from "./state";
 import type { Cpu } from "./v86";
 
@@ -50,7 +57,8 @@ export function loadMemory(cpu: Cpu, memory: Iterable<BlockRun>, size: MachineSi
   let stateBlocks = 0;
   for (const run of memory) {
     const end = run.first + run.data.length / BLOCK;
-    if (end > ramBlocks + STATE_BLOCKS) throw new MachineError("memory_size", "This snapshot's memory is larger than the machine's.");
+    if (end > ramBlocks + STATE_BLOCKS)
+      throw new MachineError("memory_size", "This snapshot's memory is larger than the machine's.");
     const inRam = Math.max(0, Math.min(end, ramBlocks) - run.first) * BLOCK;
     if (inRam > 0) ram.set(run.data.subarray(0, inRam), run.first * BLOCK);
     if (end > ramBlocks) {

@@ -4,9 +4,9 @@ import { Emitter } from "../emitter";
 import {
   MachineError,
   type BlockDevice,
-  type BlockMatcher,
   type BlockRun,
   type Capture,
+  type CaptureOptions,
   type Firmware,
   type Machine,
   type MachineConfig,
@@ -50,6 +50,8 @@ export class Pc extends Emitter<MachineEvents> implements Machine {
   /** Whether the processor stands still for the disk while the machine counts as running. */
   private held = false;
   private ticking = false;
+  /** Emit the output that is still being collected. */
+  private flushes: (() => void)[] = [];
 
   constructor(private readonly options: PcOptions) {
     super();
@@ -96,10 +98,12 @@ export class Pc extends Emitter<MachineEvents> implements Machine {
     if (this.port.failure === undefined && !this.port.busy) await this.start();
   }
 
-  async capture(matches?: BlockMatcher): Promise<Capture> {
+  async capture({ matches, frozen }: CaptureOptions = {}): Promise<Capture> {
     await this.settled();
     // From here to the end of the copying nothing else runs: between two of its ticks the processor stands still.
     const started = performance.now();
+    for (const flush of this.flushes) flush();
+    frozen?.();
     const cpu = this.live.v86.cpu;
     const state = encodeState(cpu, this.size);
     const { memory, matched } = captureMemory(cpu, state, this.size, matches);
@@ -129,7 +133,11 @@ export class Pc extends Emitter<MachineEvents> implements Machine {
   sendMouse(event: { dx: number; dy: number; buttons: number; wheel: number }): void {
     const bus = this.emulator?.bus;
     // `buttons` as in a MouseEvent (1 left, 2 right, 4 middle); the PS/2 mouse counts up as positive.
-    bus?.send("mouse-click", [(event.buttons & 1) !== 0, (event.buttons & 4) !== 0, (event.buttons & 2) !== 0]);
+    bus?.send("mouse-click", [
+      (event.buttons & 1) !== 0,
+      (event.buttons & 4) !== 0,
+      (event.buttons & 2) !== 0,
+    ]);
     if (event.dx || event.dy) bus?.send("mouse-delta", [event.dx, -event.dy]);
     if (event.wheel) bus?.send("mouse-wheel", [-Math.sign(event.wheel), 0]);
   }
@@ -160,7 +168,11 @@ export class Pc extends Emitter<MachineEvents> implements Machine {
     return this.emulator;
   }
 
-  private async create(kernel: { bzimage?: { buffer: ArrayBuffer }; initrd?: { buffer: ArrayBuffer }; cmdline?: string }): Promise<void> {
+  private async create(kernel: {
+    bzimage?: { buffer: ArrayBuffer };
+    initrd?: { buffer: ArrayBuffer };
+    cmdline?: string;
+  }): Promise<void> {
     const { firmware, wasm } = this.options;
     const emulator = await createEmulator({
       wasm_fn: async (imports) => (await WebAssembly.instantiate(wasm, imports)).exports,
@@ -174,7 +186,10 @@ export class Pc extends Emitter<MachineEvents> implements Machine {
     this.emulator = emulator;
     const cpu = emulator.v86.cpu;
     // The RAM goes a way of its own (memory.ts); v86 would pack and unpack all of it once more.
-    cpu.pack_memory = () => ({ packed_memory: new Uint8Array(0), bitmap: { get_buffer: () => new ArrayBuffer(0) } });
+    cpu.pack_memory = () => ({
+      packed_memory: new Uint8Array(0),
+      bitmap: { get_buffer: () => new ArrayBuffer(0) },
+    });
     cpu.unpack_memory = () => undefined;
     // A restart needs the kernel, which v86 does not keep: power off and boot afresh.
     cpu.reboot_internal = () => void setTimeout(() => this.reboot(), 0);
@@ -186,16 +201,18 @@ export class Pc extends Emitter<MachineEvents> implements Machine {
   private connect(emulator: Emulator): void {
     const batch = (event: "console" | "agent"): ((byte: never) => void) => {
       let bytes: number[] = [];
+      const flush = (): void => {
+        const sent = bytes;
+        bytes = [];
+        if (sent.length > 0 && this.emulator === emulator) this.emit(event, Uint8Array.from(sent));
+      };
+      this.flushes.push(flush);
       return (byte: number) => {
         bytes.push(byte);
-        if (bytes.length > 1) return;
-        setTimeout(() => {
-          const sent = bytes;
-          bytes = [];
-          if (this.emulator === emulator) this.emit(event, Uint8Array.from(sent));
-        }, BATCH);
+        if (bytes.length === 1) setTimeout(flush, BATCH);
       };
     };
+    this.flushes = [];
     emulator.add_listener("serial0-output-byte", batch("console"));
     emulator.add_listener("serial1-output-byte", batch("agent"));
   }
@@ -240,7 +257,10 @@ export class Pc extends Emitter<MachineEvents> implements Machine {
   private async settled(): Promise<void> {
     for (;;) {
       if (this.port.failure !== undefined) {
-        throw new MachineError("disk_error", `A disk read has not been answered: ${messageOf(this.port.failure)}`);
+        throw new MachineError(
+          "disk_error",
+          `A disk read has not been answered: ${messageOf(this.port.failure)}`,
+        );
       }
       if (!this.port.busy) return;
       await Promise.race([this.port.idle(), new Promise((resolve) => setTimeout(resolve, 100))]);
@@ -277,7 +297,12 @@ export class Pc extends Emitter<MachineEvents> implements Machine {
       this.activityTimer = undefined;
       const { read, written } = this.activity;
       this.activity = { read: 0, written: 0 };
-      this.emit("disk", { read, written, dirtyBlocks: this.options.disk.dirtyBlocks, waiting: this.port.busy });
+      this.emit("disk", {
+        read,
+        written,
+        dirtyBlocks: this.options.disk.dirtyBlocks,
+        waiting: this.port.busy,
+      });
     }, 100);
   }
 }

@@ -68,7 +68,13 @@ export class Screen {
     const offset = vga.cursor_address - vga.start_address;
     const row = Math.floor(offset / stride);
     const visible = offset >= 0 && row < height;
-    return { mode: "text", width, height, pixels, ...(visible && { cursor: { row, column: offset % stride } }) };
+    return {
+      mode: "text",
+      width,
+      height,
+      pixels,
+      ...(visible && { cursor: { row, column: offset % stride } }),
+    };
   }
 
   private graphics(): ScreenUpdate {

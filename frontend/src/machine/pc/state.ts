@@ -10,7 +10,7 @@
  *     block 1…  the large arrays        then   the JSON
  */
 
-import { BLOCK, MachineError, STATE_BLOCKS } from "../machine";
+import { BLOCK, EXTRA_BLOCKS, MachineError, STATE_BLOCKS } from "../machine";
 import { V86_STATE_VERSION, type Cpu, type Stateful } from "./v86";
 
 const MAGIC = 0x43505657; // "WVPC"
@@ -69,8 +69,11 @@ export function encodeState(cpu: Cpu, size: MachineSize): Uint8Array {
   const json = new TextEncoder().encode(JSON.stringify(saved));
   const jsonAt = next;
   const area = new Uint8Array(Math.ceil((jsonAt + json.length) / BLOCK) * BLOCK);
-  if (area.length > STATE_BLOCKS * BLOCK) {
-    throw new MachineError("bad_state", `The device state needs ${area.length} bytes, more than a snapshot has room for.`);
+  if (area.length > (STATE_BLOCKS - EXTRA_BLOCKS) * BLOCK) {
+    throw new MachineError(
+      "bad_state",
+      `The device state needs ${area.length} bytes, more than a snapshot has room for.`,
+    );
   }
   const header = new DataView(area.buffer);
   [MAGIC, LAYOUT_VERSION, size.ramBytes, size.vgaBytes, jsonAt / BLOCK, json.length].forEach((value, index) =>
@@ -115,12 +118,15 @@ function parse(area: Uint8Array, size: MachineSize): Saved {
   }
   const at = header.getUint32(16, true) * BLOCK;
   const length = header.getUint32(20, true);
-  if (at + length > area.length) throw new MachineError("bad_state", "The device state of this snapshot is cut short.");
+  if (at + length > area.length)
+    throw new MachineError("bad_state", "The device state of this snapshot is cut short.");
   let saved: Saved;
   try {
     saved = JSON.parse(new TextDecoder().decode(area.subarray(at, at + length))) as Saved;
   } catch (error) {
-    throw new MachineError("bad_state", "The device state of this snapshot is not readable.", { cause: error });
+    throw new MachineError("bad_state", "The device state of this snapshot is not readable.", {
+      cause: error,
+    });
   }
   if (saved.v86 !== V86_STATE_VERSION) {
     throw new MachineError("state_version", `The emulator cannot read device state of format ${saved.v86}.`);
@@ -132,13 +138,15 @@ function pack(value: unknown, place: (bytes: Uint8Array) => number): Json {
   if (value === null || value === undefined) return null;
   if (typeof value === "number" || typeof value === "boolean" || typeof value === "string") return value;
   if (Array.isArray(value)) return Array.from(value, (item: unknown) => pack(item, place));
-  if (value instanceof Map) return { map: Array.from(value, ([key, item]) => [pack(key, place), pack(item, place)]) };
+  if (value instanceof Map)
+    return { map: Array.from(value, ([key, item]) => [pack(key, place), pack(item, place)]) };
   if (ArrayBuffer.isView(value)) {
     const array = value as TypedArray;
     // v86's views of its wasm memory are proxies: only what goes through their properties is right.
     const bytes = new Uint8Array(array.buffer, array.byteOffset, array.length * array.BYTES_PER_ELEMENT);
     const type = array.constructor.name.replace("bound ", "");
-    if (!(type in ARRAYS)) throw new MachineError("bad_state", `The emulator's state holds an unknown ${type}.`);
+    if (!(type in ARRAYS))
+      throw new MachineError("bad_state", `The emulator's state holds an unknown ${type}.`);
     if (bytes.length < BLOCK) return { type, values: Array.from(array) };
     return { type, at: place(bytes), bytes: bytes.length };
   }
@@ -146,7 +154,10 @@ function pack(value: unknown, place: (bytes: Uint8Array) => number): Json {
     return Array.from((value as Stateful).get_state(), (item) => pack(item, place));
   }
   const view = value as { buffer?: unknown; length?: unknown };
-  throw new MachineError("bad_state", `The emulator's state holds an unknown ${typeof value} (${Object.keys(view).join()}).`);
+  throw new MachineError(
+    "bad_state",
+    `The emulator's state holds an unknown ${typeof value} (${Object.keys(view).join()}).`,
+  );
 }
 
 function unpack(value: Json | undefined, area: Uint8Array): unknown {

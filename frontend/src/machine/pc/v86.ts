@@ -109,5 +109,24 @@ export function createEmulator(options: Options): Promise<Emulator> {
     disable_speaker: true,
     net_device: { type: "none" },
   } as unknown as ConstructorParameters<typeof Constructor>[0]) as unknown as Emulator;
-  return new Promise((resolve) => emulator.add_listener("emulator-loaded", () => resolve(emulator)));
+  return new Promise((resolve) =>
+    emulator.add_listener("emulator-loaded", () => {
+      if (typeof MessageChannel !== "undefined" && typeof process === "undefined")
+        useMessageChannel(emulator.v86);
+      resolve(emulator);
+    }),
+  );
+}
+
+/**
+ * Lets the processor's ticks follow each other through a message channel, which browsers do not clamp to 4 ms as they do nested
+ * time-outs, and in between which other messages get their turn. v86 ignores a tick that a later one has overtaken.
+ */
+function useMessageChannel(core: Core): void {
+  const { port1, port2 } = new MessageChannel();
+  port1.onmessage = (event: MessageEvent<number>) => core.yield_callback(event.data);
+  core.yield = (milliseconds, tick) => {
+    if (milliseconds < 1) port2.postMessage(tick);
+    else setTimeout(() => core.yield_callback(tick), milliseconds);
+  };
 }

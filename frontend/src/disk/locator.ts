@@ -1,0 +1,135 @@
+/** Where chunks are: public ones by name, private ones by asking the server with a leaf that names them. */
+
+import { sha256 } from "./digest";
+
+export type Device = "disk" | "memory";
+
+/** A leaf of a device that names a chunk: what the server wants to hear before it gives out a private chunk's URL. */
+export interface Place {
+  device: Device;
+  leaf: number;
+}
+
+/** Mirrors `POST /vms/{id}/locate` (docs/design/api.md). */
+export type Locate = (
+  device: Device,
+  leaves: number[],
+) => Promise<{ nodes: Record<string, string>; urls: Record<string, string>; expires_in?: number }>;
+
+/** Leaves asked for at once: the one that is needed and those behind it, which a reader is likely to want next. */
+const BATCH = 8;
+/** The server's limit of leaves in one request. */
+const MAX_LEAVES = 64;
+/** URLs are renewed before they end, ms; and assumed to be good for this long when the server does not say. */
+const MARGIN = 10_000;
+const DEFAULT_LIFE = 60_000;
+
+export interface LocatorOptions {
+  baseUrl: string;
+  locate: Locate;
+  /** The devices of which nothing is private. */
+  publicDevices: Device[];
+  leafCounts: Record<Device, number>;
+  now?: () => number;
+}
+
+export class Locator {
+  /** Per device whose tree was the image's: the leaves that saves have replaced since. The other devices are private throughout. */
+  private readonly replaced = new Map<Device, Set<number>>();
+  private readonly now: () => number;
+  private readonly urls = new Map<string, { url: string; expires: number }>();
+  private readonly nodes = new Map<string, Uint8Array>();
+  /** Leaves that the server has been asked for, and until when its answer is good. */
+  private readonly located = new Map<string, number>();
+  private readonly asking = new Map<string, Promise<void>>();
+
+  constructor(private readonly options: LocatorOptions) {
+    this.now = options.now ?? Date.now;
+    for (const device of options.publicDevices) this.replaced.set(device, new Set());
+  }
+
+  publicUrl(digest: string): string {
+    return `${this.options.baseUrl}pub/${digest}`;
+  }
+
+  /** Where the chunk is. `place` is missing for what is always public (packs, firmware). */
+  async url(digest: string, place?: Place): Promise<string> {
+    if (!place || this.isPublicLeaf(place)) return this.publicUrl(digest);
+    const known = this.urls.get(digest);
+    if (known && known.expires > this.now()) return known.url;
+    await this.ask(place);
+    // The server names every private chunk of the leaf; a chunk without a URL is public.
+    return this.urls.get(digest)?.url ?? this.publicUrl(digest);
+  }
+
+  /** Whether everybody may read the chunk; false when that is not known. */
+  isPublic(digest: string, place?: Place): boolean {
+    if (!place || this.isPublicLeaf(place)) return true;
+    return this.located.has(key(place)) && !this.urls.has(digest);
+  }
+
+  /** Forgets an URL that did not work, so that the next `url` asks the server again. */
+  forget(digest: string, place?: Place): void {
+    this.urls.delete(digest);
+    if (place) this.located.delete(key(place));
+  }
+
+  /** A save has replaced leaves: their chunks are to be asked for, and under the new snapshot. */
+  rebase(replaced: Record<Device, Iterable<number>>): void {
+    for (const device of ["disk", "memory"] as const) {
+      for (const leaf of replaced[device]) {
+        this.replaced.get(device)?.add(leaf);
+        this.located.delete(key({ device, leaf }));
+      }
+    }
+  }
+
+  /** The node's bytes if it came with an answer of the server; undefined for a device whose nodes are read as chunks. */
+  async node(digest: string, place: Place): Promise<Uint8Array | undefined> {
+    if (this.isPublicLeaf(place)) return undefined;
+    if (!this.nodes.has(digest)) await this.ask(place);
+    return this.nodes.get(digest);
+  }
+
+  /** Asks for the nodes and URLs of many leaves with few requests. */
+  async prepare(device: Device, leaves: number[]): Promise<void> {
+    if (this.replaced.has(device)) return;
+    for (let at = 0; at < leaves.length; at += MAX_LEAVES) {
+      await this.request(device, leaves.slice(at, at + MAX_LEAVES));
+    }
+  }
+
+  private isPublicLeaf({ device, leaf }: Place): boolean {
+    return this.replaced.get(device)?.has(leaf) === false;
+  }
+
+  private async ask(place: Place): Promise<void> {
+    const id = key(place);
+    if ((this.located.get(id) ?? 0) > this.now()) return;
+    let asking = this.asking.get(id);
+    if (!asking) {
+      const end = Math.min(place.leaf + BATCH, this.options.leafCounts[place.device]);
+      const leaves = Array.from({ length: Math.max(1, end - place.leaf) }, (_, i) => place.leaf + i);
+      asking = this.request(place.device, leaves).finally(() => this.asking.delete(id));
+      this.asking.set(id, asking);
+    }
+    await asking;
+  }
+
+  private async request(device: Device, leaves: number[]): Promise<void> {
+    const answer = await this.options.locate(device, leaves);
+    for (const [digest, text] of Object.entries(answer.nodes)) {
+      if (this.nodes.has(digest)) continue;
+      const raw = Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
+      if ((await sha256(raw)) === digest) this.nodes.set(digest, raw);
+    }
+    const life = answer.expires_in === undefined ? DEFAULT_LIFE : answer.expires_in * 1000;
+    const expires = this.now() + Math.max(life / 2, life - MARGIN);
+    for (const [digest, url] of Object.entries(answer.urls)) this.urls.set(digest, { url, expires });
+    for (const leaf of leaves) this.located.set(key({ device, leaf }), expires);
+  }
+}
+
+function key(place: Place): string {
+  return `${place.device}:${place.leaf}`;
+}

@@ -1,0 +1,377 @@
+/**
+ * One run of a machine: its devices opened from chunks, the emulator, and the saves. Lives in the worker; has no DOM, so that tests run it
+ * under Node.
+ */
+
+import { packDelta, type Delta } from "../disk/delta";
+import { IndexTree } from "../disk/tree";
+import { LEAF_BLOCKS } from "../disk/index-node";
+import { KnownBlocks } from "../disk/known";
+import { Locator, type Device } from "../disk/locator";
+import { RemoteDisk } from "../disk/remote-disk";
+import type { Fetch } from "../disk/retry";
+import { ChunkSource } from "../disk/source";
+import type { ChunkCache } from "../disk/store";
+import type {
+  Blob,
+  ClientEvents,
+  DeviceDescriptor,
+  LocateAnswer,
+  LocateRequest,
+  MachineStats,
+  OpenDescriptor,
+  Started,
+} from "./client";
+import { splitExtra, withExtra } from "./extra";
+import { MachineError, STATE_BLOCKS, type Machine, type MachineEvents } from "./machine";
+import { memoryRuns, parentMatcher } from "./parent-memory";
+import { Pc } from "./pc/pc";
+import type { SaveSummary } from "./messages";
+import { compressFrame } from "./zstd";
+
+export interface SessionOptions {
+  fetch: Fetch;
+  openCache(): Promise<ChunkCache | undefined>;
+  compileWasm(): Promise<WebAssembly.Module>;
+  locate(request: LocateRequest): Promise<LocateAnswer>;
+  /** The page's bytes for a save; see `SaveOptions` of client.ts. */
+  askExtra(): Promise<Uint8Array | undefined>;
+  emit<K extends keyof ClientEvents>(event: K, ...values: Parameters<ClientEvents[K]>): void;
+}
+
+/** Chunks kept in memory: room for a parent's memory, which every save is compared with, and for what programs read. */
+const MEMORY_BYTES = 192 << 20;
+/** A snapshot that shares at least so many chunks with the image's memory gets them with the pack, in one request. */
+const PACK_WORTH = 16;
+
+interface Save {
+  summary: SaveSummary;
+  disk: Delta;
+  memory: Delta;
+}
+
+/** What exists once the machine was started. */
+interface Running {
+  machine: Machine;
+  source: ChunkSource;
+  locator: Locator;
+  known: KnownBlocks;
+  disk: RemoteDisk;
+  trees: Record<Device, IndexTree>;
+}
+
+export class Session {
+  private running: Running | undefined;
+  private snapshot: string | null = null;
+  /** Chunks that were seen to be public: free to name, and nobody's to fold. */
+  private readonly publicChunks = new Set<string>();
+  private readonly phases: Record<string, number> = {};
+  private save: Save | undefined;
+  private saving = false;
+  private lastSave = 0;
+  private io = { readBytes: 0, writtenBytes: 0, dirtyBlocks: 0, readsWaiting: 0 };
+
+  constructor(private readonly options: SessionOptions) {}
+
+  async start({ descriptor, coldBoot }: { descriptor: OpenDescriptor; coldBoot: boolean }): Promise<Started> {
+    const started = performance.now();
+    this.snapshot = descriptor.snapshot?.id ?? null;
+    const [cache, wasm] = await this.phase("worker", () =>
+      Promise.all([this.options.openCache(), this.options.compileWasm()]),
+    );
+    const memory = coldBoot ? null : descriptor.memory;
+    const { source, locator, known, trees } = this.openDevices(descriptor, memory, cache);
+    const disk = new RemoteDisk(trees.disk, source, "disk");
+    const readBlob = (blob: Blob): Promise<Uint8Array> => readWhole(source, blob);
+    if (!memory) void source.loadPack(descriptor.image.boot_pack, "boot_pack").catch(() => undefined);
+    const config = descriptor.machine;
+    const firmware = this.phase("firmware", async () => {
+      const [bios, vgaBios] = await Promise.all([readBlob(config.bios), readBlob(config.vga_bios)]);
+      const loadKernel = async (): Promise<{ kernel: Uint8Array; initrd: Uint8Array }> => {
+        const [kernel, initrd] = await Promise.all([readBlob(config.kernel), readBlob(config.initrd)]);
+        return { kernel, initrd };
+      };
+      return { bios, vgaBios, loadKernel };
+    });
+    const loading =
+      memory && this.phase("memory", () => this.loadMemory(source, locator, trees.memory, descriptor));
+    const [files] = await Promise.all([firmware, loading]);
+    const machine = new Pc({ config, firmware: files, disk, wasm });
+    this.listen(machine);
+    this.running = { machine, source, locator, known, disk, trees };
+    const extra = await this.phase("restore", async () => {
+      if (!memory) {
+        await machine.boot();
+        return undefined;
+      }
+      const parts = splitExtra(await memoryRuns(trees.memory, source), trees.memory.blocks);
+      if (parts.extra) this.options.emit("extra", parts.extra.slice());
+      await machine.resume(parts.machine);
+      return parts.extra;
+    });
+    this.phases.start = Math.round(performance.now() - started);
+    return { resumed: memory !== null, extra: extra !== undefined };
+  }
+
+  pause(): Promise<void> {
+    return this.live.machine.pause();
+  }
+
+  run(): Promise<void> {
+    return this.live.machine.run();
+  }
+
+  retryDisk(): Promise<void> {
+    return this.live.machine.retryDisk();
+  }
+
+  async destroy(): Promise<void> {
+    await this.running?.machine.destroy();
+    this.running = undefined;
+    this.save = undefined;
+  }
+
+  sendConsole(bytes: Uint8Array): void {
+    this.running?.machine.sendConsole(bytes);
+  }
+
+  sendAgent(line: string): void {
+    this.running?.machine.sendAgent(line);
+  }
+
+  sendKey(event: { code: string; down: boolean }): void {
+    this.running?.machine.sendKey(event);
+  }
+
+  sendMouse(event: { dx: number; dy: number; buttons: number; wheel: number }): void {
+    this.running?.machine.sendMouse(event);
+  }
+
+  watchScreen(on: boolean): void {
+    this.running?.machine.watchScreen(on);
+  }
+
+  /** Captures the machine and works out what is new against the parent snapshot. A save that was neither committed nor discarded is dropped. */
+  async prepareSave(askExtra = false): Promise<SaveSummary> {
+    const { machine, source, known, trees } = this.live;
+    if (this.saving) throw new MachineError("save_in_progress", "A save is being prepared already.");
+    this.saving = true;
+    this.save = undefined;
+    try {
+      const started = performance.now();
+      const parent = await parentMatcher(trees.memory, source);
+      let extra: Promise<Uint8Array | undefined> | undefined;
+      const capture = await machine.capture({
+        matches: parent.matches,
+        frozen: () => {
+          // Without it the snapshot is whole all the same.
+          if (askExtra) extra = this.options.askExtra().catch(() => undefined);
+        },
+      });
+      const memory = withExtra(capture.memory, trees.memory.blocks, await extra);
+      const local = (digest: string): Promise<Uint8Array | undefined> => source.local(digest);
+      // What this save packs for the disk is likely to be in the guest's page cache too.
+      const mine = new Map<string, Uint8Array>();
+      const blocks = new KnownBlocks(async (digest) => mine.get(digest) ?? source.local(digest), known);
+      const options = { known: blocks, local, isPublic: (digest: string) => this.publicChunks.has(digest) };
+      const diskDelta = await packDelta(trees.disk, { written: capture.disk }, options);
+      for (const [digest, raw] of diskDelta.chunks) {
+        mine.set(digest, raw);
+        if (!diskDelta.nodes.has(digest)) blocks.add(digest, raw);
+      }
+      const memoryDelta = await packDelta(
+        trees.memory,
+        { written: memory, cleared: parent.cleared(capture.matched, memory.numbers) },
+        options,
+      );
+      const summary: SaveSummary = {
+        id: ++this.lastSave,
+        parentSnapshot: this.snapshot,
+        diskRoot: diskDelta.root,
+        memoryRoot: memoryDelta.root,
+        chunks: [...new Map([...diskDelta.chunks, ...memoryDelta.chunks])].map(([digest, raw]) => ({
+          digest,
+          rawSize: raw.length,
+        })),
+        pausedMs: capture.pausedMs,
+        preparedMs: performance.now() - started,
+        dirtyBlocks: diskDelta.changedBlocks,
+        changedPages: memoryDelta.changedBlocks,
+        packedBytes: diskDelta.packedBytes + memoryDelta.packedBytes,
+        reusedBytes: diskDelta.reusedBytes + memoryDelta.reusedBytes,
+        thumbnail: capture.thumbnail,
+      };
+      this.save = { summary, disk: diskDelta, memory: memoryDelta };
+      return summary;
+    } finally {
+      this.saving = false;
+    }
+  }
+
+  async frame(id: number, digest: string): Promise<Uint8Array> {
+    const save = this.saved(id);
+    const raw = save.disk.chunks.get(digest) ?? save.memory.chunks.get(digest);
+    if (!raw) throw new Error(`chunk ${digest} is not part of this save`);
+    return compressFrame(raw);
+  }
+
+  /** The save is the snapshot `snapshot` now, and the parent of the next one. */
+  async committed(id: number, snapshot: string): Promise<void> {
+    const { disk: diskDelta, memory: memoryDelta } = this.saved(id);
+    const running = this.live;
+    const { source, known, locator, trees } = running;
+    for (const delta of [diskDelta, memoryDelta]) {
+      for (const [digest, raw] of delta.chunks) {
+        source.put(digest, raw);
+        if (!delta.nodes.has(digest)) known.add(digest, raw);
+      }
+    }
+    trees.disk = trees.disk.successor(diskDelta.root, diskDelta.nodes);
+    trees.memory = trees.memory.successor(memoryDelta.root, memoryDelta.nodes);
+    running.disk.rebase(trees.disk);
+    this.snapshot = snapshot;
+    locator.rebase({ disk: diskDelta.touchedLeaves, memory: memoryDelta.touchedLeaves });
+    this.save = undefined;
+  }
+
+  async discard(id: number): Promise<void> {
+    if (this.save?.summary.id === id) this.save = undefined;
+  }
+
+  async stats(): Promise<MachineStats> {
+    const { source, disk } = this.live;
+    return {
+      traffic: source.traffic,
+      phases: this.phases,
+      disk: { ...this.io, dirtyBlocks: disk.dirtyBlocks },
+      cache: source.size,
+    };
+  }
+
+  private get live(): Running {
+    if (!this.running) throw new MachineError("machine_gone", "The machine has not been started.");
+    return this.running;
+  }
+
+  private saved(id: number): Save {
+    if (this.save?.summary.id !== id)
+      throw new MachineError("save_gone", "This save has been dropped; save again.");
+    return this.save;
+  }
+
+  private openDevices(
+    descriptor: OpenDescriptor,
+    memory: DeviceDescriptor | null,
+    cache: ChunkCache | undefined,
+  ): Pick<Running, "source" | "locator" | "known" | "trees"> {
+    const devices: Record<Device, DeviceDescriptor> = {
+      disk: descriptor.disk,
+      memory: memory ?? { root: "", blocks: memoryBlocks(descriptor), public: true },
+    };
+    const leafCount = (device: Device): number => Math.ceil(devices[device].blocks / LEAF_BLOCKS);
+    const locator = new Locator({
+      baseUrl: descriptor.chunk_base_url,
+      locate: (device, leaves) => this.options.locate({ snapshot: this.snapshot, device, leaves }),
+      publicDevices: (["disk", "memory"] as const).filter((device) => devices[device].public),
+      leafCounts: { disk: leafCount("disk"), memory: leafCount("memory") },
+    });
+    const known: KnownBlocks = new KnownBlocks((digest) => source.local(digest));
+    const source: ChunkSource = new ChunkSource({
+      locator,
+      fetch: this.options.fetch,
+      cache,
+      memoryBytes: MEMORY_BYTES,
+      onChunk: (digest, raw, isPublic) => {
+        if (!isPublic) return;
+        this.publicChunks.add(digest);
+        known.add(digest, raw);
+      },
+    });
+    const tree = (device: Device): IndexTree => {
+      const load = async (digest: string, leaf: number): Promise<Uint8Array> =>
+        (await locator.node(digest, { device, leaf })) ?? source.get(digest, "index", { device, leaf });
+      return new IndexTree(devices[device].root, devices[device].blocks, load);
+    };
+    return { source, locator, known, trees: { disk: tree("disk"), memory: tree("memory") } };
+  }
+
+  /** Brings everything that the memory names into the source, with as few requests as may be. */
+  private async loadMemory(
+    source: ChunkSource,
+    locator: Locator,
+    tree: IndexTree,
+    descriptor: OpenDescriptor,
+  ): Promise<void> {
+    const image = descriptor.image;
+    const pack = async (): Promise<void> => {
+      const total = image.warm_pack_bytes;
+      await source
+        .loadPack(image.warm_pack, "warm_pack", (done) =>
+          this.options.emit("progress", { phase: "memory", done, total }),
+        )
+        // A pack is only a faster way to chunks that can be had singly.
+        .catch(() => undefined);
+    };
+    const leaves = Array.from({ length: tree.leafCount }, (_, leaf) => leaf);
+    if (tree.root === image.memory_root) await pack();
+    else await locator.prepare("memory", leaves);
+    const wanted = new Map<string, number>();
+    for (const leaf of leaves) {
+      for (const extent of await tree.leaf(leaf))
+        if (!wanted.has(extent.digest)) wanted.set(extent.digest, leaf);
+    }
+    const shared = [...wanted].filter(([digest, leaf]) =>
+      locator.isPublic(digest, { device: "memory", leaf }),
+    );
+    if (tree.root !== image.memory_root && shared.length >= PACK_WORTH) await pack();
+    let done = 0;
+    await Promise.all(
+      [...wanted].map(async ([digest, leaf]) => {
+        await source.get(digest, "memory", { device: "memory", leaf });
+        this.options.emit("progress", { phase: "memory", done: ++done, total: wanted.size });
+      }),
+    );
+  }
+
+  private listen(machine: Machine): void {
+    const pass = <K extends keyof MachineEvents>(event: K): void => {
+      const listener = (...values: unknown[]): void => this.options.emit(event, ...(values as never));
+      machine.on(event, listener as MachineEvents[K]);
+    };
+    pass("console");
+    pass("agent");
+    pass("state");
+    pass("screen");
+    machine.on("disk", (activity) => {
+      this.io.readBytes += activity.read;
+      this.io.writtenBytes += activity.written;
+      this.io.readsWaiting = activity.waiting ? 1 : 0;
+      this.options.emit("disk", activity);
+    });
+  }
+
+  private async phase<T>(name: string, work: () => Promise<T>): Promise<T> {
+    const started = performance.now();
+    const result = await work();
+    this.phases[name] = Math.round(performance.now() - started);
+    return result;
+  }
+}
+
+function memoryBlocks({ machine }: OpenDescriptor): number {
+  return machine.memory_mib * 256 + STATE_BLOCKS;
+}
+
+async function readWhole(source: ChunkSource, blob: Blob): Promise<Uint8Array> {
+  const pieces = await Promise.all(blob.chunks.map((digest) => source.get(digest, "firmware")));
+  const whole = new Uint8Array(blob.size);
+  let at = 0;
+  for (const piece of pieces) {
+    if (at + piece.length > blob.size) break;
+    whole.set(piece, at);
+    at += piece.length;
+  }
+  if (at !== blob.size)
+    throw new MachineError("firmware", "The machine's firmware is damaged: it does not have its size.");
+  return whole;
+}

@@ -1,0 +1,82 @@
+/** The worker that the page starts: a session behind messages. */
+
+// First of all: it prepares the worker for v86, which looks around when it is loaded.
+import "./pc/environment";
+import wasmUrl from "v86/build/v86.wasm?url";
+import { openBrowserCache } from "../disk/store";
+import type { LocateAnswer } from "./client";
+import { errorFrom, plainError, type Calls, type Notices, type ToPage, type ToWorker } from "./messages";
+import { Session } from "./session";
+
+const scope = globalThis as unknown as {
+  onmessage: ((event: MessageEvent<ToWorker>) => void) | null;
+  postMessage(message: ToPage, transfer?: Transferable[]): void;
+};
+
+const locating = new Map<
+  number,
+  { resolve: (answer: LocateAnswer) => void; reject: (error: Error) => void }
+>();
+let lastLocate = 0;
+/** There is one save at a time, so one such question at most. */
+let giveExtra: ((bytes: Uint8Array | undefined) => void) | undefined;
+
+const session = new Session({
+  fetch: (url, init) => fetch(url, init),
+  openCache: openBrowserCache,
+  compileWasm: () => WebAssembly.compileStreaming(fetch(wasmUrl)),
+  locate: (request) =>
+    new Promise((resolve, reject) => {
+      const id = ++lastLocate;
+      locating.set(id, { resolve, reject });
+      scope.postMessage({ type: "locate", id, request });
+    }),
+  askExtra: () =>
+    new Promise((resolve) => {
+      giveExtra = resolve;
+      scope.postMessage({ type: "extra" });
+    }),
+  emit: (name, ...values) => {
+    const buffers = values.flatMap((value) => buffersOf(value));
+    scope.postMessage({ type: "event", name, values }, buffers);
+  },
+});
+
+scope.onmessage = ({ data }) => {
+  switch (data.type) {
+    case "call":
+      void answer(data.id, data.name, data.args);
+      return;
+    case "notice":
+      (session[data.name] as (...args: unknown[]) => void).apply(
+        session,
+        data.args as Parameters<Notices[keyof Notices]>,
+      );
+      return;
+    case "extra":
+      giveExtra?.(data.bytes);
+      return;
+    case "located": {
+      const waiting = locating.get(data.id);
+      locating.delete(data.id);
+      if ("error" in data) waiting?.reject(errorFrom(data.error));
+      else waiting?.resolve(data.answer);
+    }
+  }
+};
+
+async function answer(id: number, name: keyof Calls, args: unknown[]): Promise<void> {
+  try {
+    const result = await (session[name] as (...args: unknown[]) => unknown).apply(session, args);
+    scope.postMessage({ type: "answer", id, result }, buffersOf(result));
+  } catch (error) {
+    scope.postMessage({ type: "answer", id, error: plainError(error) });
+  }
+}
+
+/** Buffers that the receiver gets and this side needs no more. */
+function buffersOf(value: unknown): Transferable[] {
+  if (value instanceof Uint8Array) return [value.buffer as ArrayBuffer];
+  const pixels = (value as { pixels?: unknown } | null | undefined)?.pixels;
+  return pixels instanceof Uint8Array ? [pixels.buffer as ArrayBuffer] : [];
+}
