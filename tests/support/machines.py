@@ -41,7 +41,7 @@ def block(text: str) -> bytes:
 
 @dataclass
 class Device:
-    """A disk or memory as its client knows it: where each block is, and all raw chunks and nodes ever made."""
+    """A disk or memory as its client knows it: where each block is, and every chunk and node it made."""
 
     blocks: int
     places: dict[int, tuple[str, int]] = field(default_factory=dict)
