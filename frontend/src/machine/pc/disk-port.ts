@@ -96,6 +96,15 @@ export class DiskPort implements DiskBuffer {
     }
   }
 
+  /** No sector is read ahead of the guest: a resumed machine must start without its disk, and the default geometry will do. */
+  get_and_cache(_start: number, _length: number, done: () => void): void {
+    done();
+  }
+
+  get_from_cache(): undefined {
+    return undefined;
+  }
+
   /** The disk stays out of v86's state: it is saved as a device of its own. */
   get_state(): unknown[] {
     return [];

@@ -71,6 +71,9 @@ export interface DiskBuffer {
   load(): void;
   get(start: number, length: number, done: (data: Uint8Array) => void): void;
   set(start: number, data: Uint8Array, done: () => void): void;
+  /** Asked for the first sector before anything runs, for a geometry that only CHS addressing uses. */
+  get_and_cache(start: number, length: number, done: () => void): void;
+  get_from_cache(start: number, length: number): Uint8Array | undefined;
   get_state(): unknown[];
   set_state(state: unknown): void;
 }
