@@ -87,6 +87,11 @@ class ImageVersion(models.Model):
     def __str__(self) -> str:
         return f"{self.image} v{self.number}"
 
+    @property
+    def disk_bytes(self) -> int:
+        """The size of the machine's disk."""
+        return self.disk_blocks * 4096
+
 
 class PublishState(models.TextChoices):
     QUEUED = "queued", "Queued"

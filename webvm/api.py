@@ -9,6 +9,7 @@ from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, Throttled, ValidationError
 
 from sessions.api import router as sessions_router
+from storage.api import router as storage_router
 from webvm.accounts.api import router as accounts_router
 from webvm.accounts.auth import API_AUTH
 from webvm.accounts.errors import NotSignedIn
@@ -24,6 +25,7 @@ api = NinjaAPI(
 )
 api.add_router("", accounts_router)
 api.add_router("", sessions_router)
+api.add_router("", storage_router)
 
 
 def answer(request: HttpRequest, error: WebVMError, status: int | None = None) -> HttpResponse:
