@@ -76,8 +76,20 @@ export class Session {
     void this.machine?.destroy();
     this.machine = undefined;
     const worker = this.options.startWorker();
+    // Its script may fail to load before there is a machine to hear of it.
+    worker.addEventListener("error", () => {
+      if (run !== this.run || this.machine) return;
+      this.run++;
+      this.loading = undefined;
+      this.failure = {
+        message: "The emulator could not be loaded. Check the network and try again.",
+        retry: "start",
+      };
+      this.changed();
+    });
     try {
       const descriptor = await api.open(this.options.descriptorUrl);
+      if (run !== this.run) return;
       phases.mark("descriptor");
       this.descriptor = descriptor;
       this.head = descriptor.snapshot?.id ?? null;

@@ -1,0 +1,113 @@
+/** A machine for the tests of the session: does what it is told at once, and lets the test play the guest. */
+
+import type {
+  ClientEvents,
+  MachineClient,
+  MachineStats,
+  PreparedSave,
+  SaveOptions,
+  Started,
+} from "../machine/client";
+import { Emitter } from "../machine/emitter";
+import type { MachineState } from "../machine/machine";
+
+export class FakeMachine extends Emitter<ClientEvents> implements MachineClient {
+  readonly agentLines: string[] = [];
+  readonly typed: string[] = [];
+  readonly calls: string[] = [];
+  started: Started = { resumed: true, extra: false };
+  /** The screen that a resumed memory carries. */
+  screen: Uint8Array | undefined;
+  failStart: Error | undefined;
+  failSave: Error | undefined;
+  state: MachineState = "loading";
+  parent: string | null = null;
+  savedExtra: string | undefined;
+  private saves = 0;
+
+  become(state: MachineState, message?: string): void {
+    this.state = state;
+    this.emit("state", state, message);
+  }
+
+  prints(text: string): void {
+    this.emit("console", new TextEncoder().encode(text));
+  }
+
+  agentSays(line: string): void {
+    this.emit("agent", new TextEncoder().encode(`${line}\n`));
+  }
+
+  async start(): Promise<Started> {
+    this.calls.push("start");
+    await Promise.resolve();
+    if (this.failStart) throw this.failStart;
+    if (this.screen) this.emit("extra", this.screen);
+    this.become("running");
+    return this.started;
+  }
+
+  async pause(): Promise<void> {
+    this.calls.push("pause");
+    this.become("paused");
+  }
+
+  async run(): Promise<void> {
+    this.calls.push("run");
+    this.become("running");
+  }
+
+  async retryDisk(): Promise<void> {
+    this.calls.push("retryDisk");
+    this.become("running");
+  }
+
+  async prepareSave(options: SaveOptions = {}): Promise<PreparedSave> {
+    if (this.failSave) throw this.failSave;
+    const extra = await options.extra?.();
+    this.savedExtra = new TextDecoder().decode(extra);
+    const root = (kind: number): string => (16 * ++this.saves + kind).toString(16).padStart(64, "0");
+    const [diskRoot, memoryRoot] = [root(1), root(2)];
+    return {
+      parentSnapshot: this.parent,
+      diskRoot,
+      memoryRoot,
+      chunks: [diskRoot, memoryRoot].map((digest) => ({ digest, rawSize: 4096 })),
+      frame: async (digest) => new TextEncoder().encode(digest),
+      pausedMs: 5,
+      preparedMs: 50,
+      dirtyBlocks: 3,
+      changedPages: 4,
+      packedBytes: 8192,
+      reusedBytes: 0,
+      thumbnail: null,
+      committed: async (snapshot) => {
+        this.calls.push(`committed ${snapshot}`);
+        this.parent = snapshot;
+      },
+      discard: async () => {
+        this.calls.push("discard");
+      },
+    };
+  }
+
+  sendConsole(bytes: Uint8Array): void {
+    this.typed.push(new TextDecoder().decode(bytes));
+  }
+
+  sendAgent(line: string): void {
+    this.agentLines.push(line);
+  }
+
+  sendKey(): void {}
+  sendMouse(): void {}
+  watchScreen(): void {}
+
+  async stats(): Promise<MachineStats> {
+    throw new Error("no statistics");
+  }
+
+  async destroy(): Promise<void> {
+    this.calls.push("destroy");
+  }
+}

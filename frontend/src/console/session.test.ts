@@ -1,0 +1,295 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { Cancelled, Expected } from "../sync/errors";
+import { FakeServer } from "../sync/fake-server";
+import type { Api, Descriptor } from "./api";
+import { FakeMachine } from "./fake-machine";
+import { Phases } from "./phases";
+import { Session } from "./session";
+
+const VM = "11111111-1111-4111-8111-111111111111";
+const COPY = "22222222-2222-4222-8222-222222222222";
+
+let server: FakeServer;
+let copyServer: FakeServer;
+let machines: FakeMachine[];
+let prepare: (machine: FakeMachine) => void;
+let screen: string;
+let restored: string[];
+let session: Session;
+let snapshot: string | null;
+let forked: string[];
+
+function descriptor(): Descriptor {
+  return {
+    vm: { id: VM, name: "box", tenant: "t" },
+    snapshot: snapshot ? { id: snapshot, message: "", created_at: "" } : null,
+    locate_url: "/locate",
+  } as unknown as Descriptor;
+}
+
+const api = {
+  open: async () => descriptor(),
+  forkSnapshot: async (id: string) => {
+    forked.push(id);
+    copyServer.head = "fork-head";
+    return { id: COPY };
+  },
+  vm: async () => ({ id: VM, image: { slug: "starter" } }),
+  createVm: async () => {
+    copyServer.head = null;
+    return { id: COPY };
+  },
+} as unknown as Api;
+
+function makeSession(): Session {
+  const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
+  return new Session({
+    vm: VM,
+    descriptorUrl: "/open",
+    socketUrl: (vm) => vm,
+    session: "run",
+    api,
+    phases: new Phases(),
+    terminal: {
+      columns: 100,
+      rows: 30,
+      write: (bytes) => (screen += text(bytes)),
+      restore: (bytes) => restored.push(text(bytes)) > 0,
+      serialize: async () => new TextEncoder().encode(screen),
+      screenText: () => screen,
+      fit: () => undefined,
+    },
+    openSocket: (url, events) => (url === VM ? server : copyServer).open(url, events),
+    timing: { requestMs: 100, backoffFirstMs: 4, backoffMostMs: 8 },
+    startWorker: () =>
+      ({ terminate: () => undefined, addEventListener: () => undefined }) as unknown as Worker,
+    startMachine: () => {
+      const machine = new FakeMachine();
+      machine.parent = snapshot;
+      prepare(machine);
+      machines.push(machine);
+      return machine;
+    },
+    takePicture: async () => "cGljdHVyZQ==",
+  });
+}
+
+beforeEach(() => {
+  server = new FakeServer();
+  copyServer = new FakeServer();
+  machines = [];
+  prepare = () => undefined;
+  screen = "";
+  restored = [];
+  forked = [];
+  snapshot = null;
+});
+
+afterEach(() => session.close());
+
+async function running(): Promise<FakeMachine> {
+  session = makeSession();
+  await session.start();
+  await vi.waitFor(() => expect(session.view).toMatchObject({ state: "running", lease: "online" }));
+  return machines[0] as FakeMachine;
+}
+
+const type = (text: string): void => session.input(new TextEncoder().encode(text));
+
+describe("starting", () => {
+  it("sets the clock, fresh random numbers and the size, and asks the shell for its prompt", async () => {
+    const machine = await running();
+    expect(machine.agentLines[0]).toMatch(/^clock \d+\.\d{3}$/);
+    expect(machine.agentLines[1]).toMatch(/^reseed [0-9a-f]{64}$/);
+    expect(machine.agentLines[2]).toBe("resize 100 30");
+    expect(machine.typed).toEqual(["\r"]);
+    expect(session.view.unsaved).toBe(false);
+  });
+
+  it("shows the screen that was saved, and types nothing", async () => {
+    prepare = (machine) => {
+      machine.screen = new TextEncoder().encode("as it was");
+      machine.started = { resumed: true, extra: true };
+    };
+    const machine = await running();
+    expect(restored).toEqual(["as it was"]);
+    expect(machine.typed).toEqual([]);
+  });
+
+  it("is booting until the agent answers", async () => {
+    prepare = (machine) => (machine.started = { resumed: false, extra: false });
+    session = makeSession();
+    await session.start();
+    expect(session.view.state).toBe("booting");
+    const machine = machines[0] as FakeMachine;
+    machine.agentSays("ok ping");
+    await vi.waitFor(() => expect(session.view.state).toBe("running"));
+    expect(machine.agentLines.filter((line) => line.startsWith("reseed"))).toHaveLength(2);
+  });
+
+  it("says why it failed, and tries everything again", async () => {
+    prepare = (machine) => {
+      if (machines.length === 0) machine.failStart = new Expected("disk_error", "A chunk is damaged.");
+    };
+    session = makeSession();
+    await session.start();
+    expect(session.view).toMatchObject({
+      state: "error",
+      failure: { message: "A chunk is damaged.", retry: "start" },
+    });
+    await session.retry();
+    expect(session.view.state).toBe("running");
+  });
+});
+
+describe("the disk", () => {
+  it("stops the machine with a message, and a try continues where it stopped", async () => {
+    const machine = await running();
+    machine.become("stopped-on-disk", "Chunk 7 answers 500.");
+    expect(session.view).toMatchObject({
+      state: "error",
+      failure: { message: "Chunk 7 answers 500.", retry: "disk" },
+    });
+    await session.retry();
+    expect(machine.calls).toContain("retryDisk");
+    expect(machines).toHaveLength(1);
+    expect(session.view).toMatchObject({ state: "running", failure: undefined });
+  });
+});
+
+describe("saving", () => {
+  it("stores the screen and becomes the head", async () => {
+    const machine = await running();
+    machine.prints("# ");
+    type("make\r");
+    expect(session.view.unsaved).toBe(true);
+    const report = await session.save("built");
+    expect(report).toMatchObject({ snapshot: "snapshot-1", dirtyBlocks: 3, pausedMs: 5, retries: 0 });
+    expect(report.uploadedBytes).toBe(128);
+    expect(machine.savedExtra).toBe("# ");
+    expect(server.commits[0]).toMatchObject({
+      message: "built",
+      expected_head: null,
+      thumbnail: "cGljdHVyZQ==",
+    });
+    expect(session.view).toMatchObject({ head: "snapshot-1", unsaved: false });
+    await session.save("again");
+    expect(server.commits[1]).toMatchObject({ expected_head: "snapshot-1" });
+  });
+
+  it("knows that what was typed during a save is not in it", async () => {
+    await running();
+    type("a");
+    server.mood.lateMs = 20;
+    const saving = session.save("");
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    type("b");
+    await saving;
+    expect(session.view.unsaved).toBe(true);
+  });
+
+  it("is refused while another is under way, and cancelled without harm", async () => {
+    const machine = await running();
+    type("a");
+    server.mood.down = true;
+    server.kill();
+    const first = session.save("").catch((error: unknown) => error);
+    await expect(session.save("")).rejects.toMatchObject({ code: "save_in_progress" });
+    expect(session.view.state).toBe("saving");
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    session.cancelSave();
+    expect(await first).toBeInstanceOf(Cancelled);
+    expect(machine.calls).toContain("discard");
+    expect(session.view).toMatchObject({ state: "running", unsaved: true });
+  });
+
+  it("survives a server that is killed and started again", async () => {
+    await running();
+    server.mood.dropAfterCommit = 2;
+    const report = await session.save("through");
+    expect(report.snapshot).toBe("snapshot-1");
+    expect(server.commits).toHaveLength(1);
+    await vi.waitFor(() => expect(session.view).toMatchObject({ lease: "online", conflict: undefined }));
+  });
+});
+
+describe("conflicts", () => {
+  it("stands still when the machine is taken over, and runs on after taking it back", async () => {
+    const machine = await running();
+    server.takeAway("Ada");
+    server.kill(4409);
+    await vi.waitFor(() => expect(session.view.conflict).toMatchObject({ kind: "lost" }));
+    expect(machine.state).toBe("paused");
+    type("lost");
+    expect(machine.typed).toEqual(["\r"]);
+    await session.takeOver();
+    await vi.waitFor(() => expect(session.view).toMatchObject({ state: "running", conflict: undefined }));
+  });
+
+  it("waits for a choice when it is open somewhere else", async () => {
+    server.takeAway("Ada");
+    session = makeSession();
+    await session.start();
+    await vi.waitFor(() => expect(session.view.conflict).toMatchObject({ kind: "held", holder: "Ada" }));
+    expect(machines[0]?.state).toBe("paused");
+  });
+
+  it("keeps the work as a copy when there is a newer save", async () => {
+    snapshot = "base";
+    server.head = "base";
+    await running();
+    type("mine");
+    server.head = "newer";
+    await expect(session.save("")).rejects.toMatchObject({ code: "head_moved" });
+    expect(session.view.conflict).toEqual({ kind: "head_moved" });
+    expect(machines[0]?.state).toBe("paused");
+    expect(await session.keepAsCopy()).toBe(COPY);
+    expect(forked).toEqual(["base"]);
+    expect(copyServer.commits[0]).toMatchObject({ expected_head: "fork-head" });
+    expect(copyServer.released).toBe(1);
+    expect(server.commits).toHaveLength(0);
+    expect(session.view.unsaved).toBe(false);
+  });
+
+  it("sees a newer save when it comes back from being offline", async () => {
+    const machine = await running();
+    server.head = "newer";
+    server.kill();
+    await vi.waitFor(() => expect(session.view.conflict).toEqual({ kind: "head_moved" }));
+    expect(machine.state).toBe("paused");
+  });
+
+  it("runs on when signed out, and saves after signing in", async () => {
+    const machine = await running();
+    server.kill(4401);
+    await vi.waitFor(() => expect(session.view.conflict).toEqual({ kind: "signed_out" }));
+    expect(machine.state).toBe("running");
+    session.reconnect();
+    await vi.waitFor(() => expect(session.view).toMatchObject({ lease: "online", conflict: undefined }));
+    await session.save("");
+    expect(server.commits).toHaveLength(1);
+  });
+});
+
+describe("standing still", () => {
+  it("is for a moment only when the guest floods the terminal, and no pause to the person", async () => {
+    const machine = await running();
+    await session.flood(true);
+    expect(machine.state).toBe("paused");
+    expect(session.view.state).toBe("running");
+    await session.flood(false);
+    expect(machine.state).toBe("running");
+  });
+
+  it("by the person outlasts a flood", async () => {
+    const machine = await running();
+    await session.pause();
+    await session.flood(true);
+    await session.flood(false);
+    expect(machine.state).toBe("paused");
+    expect(session.view.state).toBe("paused");
+    await session.resume();
+    expect(machine.agentLines.at(-1)).toMatch(/^clock /);
+    expect(session.view.state).toBe("running");
+  });
+});
