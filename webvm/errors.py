@@ -52,3 +52,15 @@ class QuotaExceeded(WebVMError):
     code = "quota_exceeded"
     status = 413
     message = "The tenant's storage quota is used up. Delete machines or ask for more."
+
+
+class MethodNotAllowed(WebVMError):
+    code = "method_not_allowed"
+    status = 405
+    message = "This address does not take this method. See /api/v1/docs."
+
+
+class ServerError(WebVMError):
+    code = "server_error"
+    status = 500
+    message = "Something broke on our side. Nothing of yours was lost; try again in a moment."

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 
-from webvm.errors import WebVMError
+from webvm.errors import MethodNotAllowed, WebVMError
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
@@ -61,13 +61,18 @@ class SecurityHeaders:
 
 
 class ErrorPages:
-    """A `WebVMError` that leaves a page's view becomes a page with its sentence and status."""
+    """A `WebVMError` that leaves a page's view becomes a page with its sentence and status; what the API's router itself
+    refuses gets the API's shape."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        return self.get_response(request)
+        response = self.get_response(request)
+        if response.status_code == 405 and request.path.startswith("/api/"):
+            headers = {"Allow": response.headers["Allow"]} if "Allow" in response.headers else None
+            return JsonResponse({"error": MethodNotAllowed().as_json()}, status=405, headers=headers)
+        return response
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         if not isinstance(exception, WebVMError):

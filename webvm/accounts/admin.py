@@ -87,7 +87,15 @@ class UserAdmin(DjangoUserAdmin):  # type: ignore[type-arg]
 
 @admin.register(Tenant)
 class TenantAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    list_display = ("name", "is_personal", "used_bytes", "quota_bytes", "allow_guests", "created_at", "deleted_at")
+    list_display = (
+        "name",
+        "is_personal",
+        "used_bytes",
+        "quota_bytes",
+        "allow_guests",
+        "created_at",
+        "deleted_at",
+    )
     list_filter = ("is_personal", "allow_guests", "created_at", ("deleted_at", admin.EmptyFieldListFilter))
     search_fields = ("name", "id", "memberships__user__email")
     readonly_fields = ("id", "used_bytes", "created_at", "deleted_at")

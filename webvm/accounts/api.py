@@ -7,7 +7,8 @@ from typing import Any
 from uuid import UUID
 
 from django.http import HttpRequest
-from ninja import Field, Query, Router, Schema
+from ninja import Field, Query, Router, Schema, Status
+from pydantic import AwareDatetime
 
 from webvm.accounts import actions
 from webvm.accounts.access import find_tenant, personal_tenant, signed_in, tenants_of
@@ -45,7 +46,7 @@ class NewTokenOut(TokenOut):
 
 class TokenIn(Schema):
     name: str
-    expires_at: datetime | None = None
+    expires_at: AwareDatetime | None = None
 
 
 class TenantOut(Schema):
@@ -146,17 +147,17 @@ def list_tokens(request: HttpRequest) -> dict[str, Any]:
 
 
 @router.post("/tokens", response={201: NewTokenOut})
-def create_token(request: HttpRequest, payload: TokenIn) -> tuple[int, dict[str, Any]]:
+def create_token(request: HttpRequest, payload: TokenIn) -> Status[dict[str, Any]]:
     token, secret = actions.create_token(
         name=payload.name, expires_at=payload.expires_at, acting_user=signed_in(request)
     )
-    return 201, {**TokenOut.from_orm(token).model_dump(), "token": secret}
+    return Status(201, {**TokenOut.from_orm(token).model_dump(), "token": secret})
 
 
 @router.delete("/tokens/{int:token_id}", response={204: None})
-def revoke_token(request: HttpRequest, token_id: int) -> tuple[int, None]:
+def revoke_token(request: HttpRequest, token_id: int) -> Status[None]:
     actions.revoke_token(token_id, acting_user=signed_in(request))
-    return 204, None
+    return Status(204, None)
 
 
 @router.get("/tenants", response=TenantPage)
@@ -167,9 +168,9 @@ def list_tenants(request: HttpRequest) -> dict[str, Any]:
 
 
 @router.post("/tenants", response={201: TenantOut})
-def create_tenant(request: HttpRequest, payload: TenantIn) -> tuple[int, dict[str, Any]]:
+def create_tenant(request: HttpRequest, payload: TenantIn) -> Status[dict[str, Any]]:
     tenant = actions.create_tenant(payload.name, acting_user=signed_in(request))
-    return 201, tenant_json(tenant, Role.OWNER)
+    return Status(201, tenant_json(tenant, Role.OWNER))
 
 
 @router.get("/tenants/{tenant_id}", response=TenantOut)
@@ -189,10 +190,10 @@ def update_tenant(request: HttpRequest, tenant_id: UUID, payload: TenantPatch) -
 
 
 @router.delete("/tenants/{tenant_id}", response={204: None})
-def delete_tenant(request: HttpRequest, tenant_id: UUID) -> tuple[int, None]:
+def delete_tenant(request: HttpRequest, tenant_id: UUID) -> Status[None]:
     user = signed_in(request)
     actions.delete_tenant(find_tenant(user, tenant_id), acting_user=user)
-    return 204, None
+    return Status(204, None)
 
 
 @router.get("/tenants/{tenant_id}/members", response=MemberPage)
@@ -205,10 +206,10 @@ def list_members(
 
 
 @router.post("/tenants/{tenant_id}/members", response={201: MemberOut})
-def add_member(request: HttpRequest, tenant_id: UUID, payload: MemberIn) -> tuple[int, Membership]:
+def add_member(request: HttpRequest, tenant_id: UUID, payload: MemberIn) -> Status[Membership]:
     user = signed_in(request)
     tenant = find_tenant(user, tenant_id)
-    return 201, actions.add_member(tenant, email=payload.email, role=payload.role, acting_user=user)
+    return Status(201, actions.add_member(tenant, email=payload.email, role=payload.role, acting_user=user))
 
 
 @router.patch("/tenants/{tenant_id}/members/{int:member_id}", response=MemberOut)
@@ -218,7 +219,7 @@ def change_role(request: HttpRequest, tenant_id: UUID, member_id: int, payload: 
 
 
 @router.delete("/tenants/{tenant_id}/members/{int:member_id}", response={204: None})
-def remove_member(request: HttpRequest, tenant_id: UUID, member_id: int) -> tuple[int, None]:
+def remove_member(request: HttpRequest, tenant_id: UUID, member_id: int) -> Status[None]:
     user = signed_in(request)
     actions.remove_member(find_member(user, tenant_id, member_id), acting_user=user)
-    return 204, None
+    return Status(204, None)

@@ -24,7 +24,9 @@ urlpatterns = [
     path("settings/tenants/<uuid:tenant_id>/audit/", tenants.audit, name="tenant_audit"),
     path("settings/tenants/<uuid:tenant_id>/members/", tenants.add_member, name="add_member"),
     path(
-        "settings/tenants/<uuid:tenant_id>/members/<int:member_id>/role/", tenants.change_role, name="change_role"
+        "settings/tenants/<uuid:tenant_id>/members/<int:member_id>/role/",
+        tenants.change_role,
+        name="change_role",
     ),
     path(
         "settings/tenants/<uuid:tenant_id>/members/<int:member_id>/remove/",

@@ -30,7 +30,7 @@ def nav_link(context: dict[str, Any], href: str, label: str) -> SafeString:
 def ago(moment: Any) -> SafeString:
     """A `<time>` that the client turns into "3 minutes ago"; without scripts it shows the date and time."""
     if moment is None:
-        return format_html("<span>never</span>")
+        return SafeString("<span>never</span>")
     return format_html(
         '<time datetime="{}" data-relative>{}</time>',
         moment.isoformat(),

@@ -15,7 +15,9 @@ export function relativeTime(moment: number, now: number, locale = "en"): string
   const seconds = (moment - now) / 1000;
   const words = new Intl.RelativeTimeFormat(locale, { numeric: "auto" });
   for (const [unit, size] of STEPS) {
-    if (Math.abs(seconds) >= size) return words.format(Math.trunc(seconds / size), unit);
+    if (Math.abs(seconds) < size) continue;
+    // An end in 6.99 days is in 7 days; what was 1.9 hours ago is 1 hour ago.
+    return words.format(seconds > 0 ? Math.round(seconds / size) : Math.trunc(seconds / size), unit);
   }
   return seconds > 0 ? "in less than a minute" : "just now";
 }

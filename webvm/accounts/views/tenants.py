@@ -77,7 +77,8 @@ def tenant_page(
         "invitations": tenant.invitations.select_related("created_by").filter(
             accepted_at=None, expires_at__gt=timezone.now()
         ),
-        "form": form or TenantSettingsForm(initial={"name": tenant.name, "allow_guests": tenant.allow_guests}),
+        "form": form
+        or TenantSettingsForm(initial={"name": tenant.name, "allow_guests": tenant.allow_guests}),
         "member_form": member_form or MemberForm(auto_id="member_%s"),
         "invitation_form": invitation_form or InvitationForm(auto_id="invitation_%s"),
         "invitation_url": invitation_url,
