@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import uuid
@@ -13,7 +14,9 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from channels.testing import WebsocketCommunicator
 
-from sessions.models import VM
+from sessions.actions.commits import Save, commit_snapshot
+from sessions.actions.leases import release_lease, take_lease
+from sessions.models import VM, Snapshot
 from storage.chunks import find_missing, put_chunk
 from storage.codec import BLOCK, encode_frame
 from storage.index import Extent, build_index
@@ -134,6 +137,26 @@ def bring(tenant: Tenant, machine: Machine, digests: Iterable[str]) -> None:
     """Upload what the tenant lacks of `digests`."""
     missing = find_missing(tenant, [bytes.fromhex(digest) for digest in digests])
     upload(tenant, [machine.raw(digest.hex()) for digest in missing])
+
+
+def save(vm: VM, machine: Machine, text: str, user: User, **fields: Any) -> Snapshot:
+    """Change the machine and save it as the head of `vm`, past the socket: through the same actions."""
+    digests = machine.write(text)
+    lease = take_lease(vm.pk, uuid.uuid4(), take_over=True, acting_user=user)
+    bring(vm.tenant, machine, digests)
+    wanted = {
+        "epoch": lease.epoch,
+        "expected_head": lease.head,
+        "disk_root": machine.disk.root,
+        "memory_root": machine.memory.root,
+        "idempotency_key": uuid.uuid4(),
+        "message": text,
+        "thumbnail": base64.b64encode(PNG).decode(),
+    }
+    try:
+        return commit_snapshot(vm.pk, Save(**(wanted | fields)), acting_user=user)
+    finally:
+        release_lease(vm.pk, lease.epoch, acting_user=user)
 
 
 def make_user(email: str = "", **extra: Any) -> User:
