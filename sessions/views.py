@@ -163,7 +163,7 @@ def history_rows(vm: VM, chain: Sequence[Snapshot]) -> list[dict[str, Any]]:
     somebody resumed from an older snapshot there."""
     by_id = {snapshot.pk: snapshot for snapshot in chain}
     rows: list[dict[str, Any]] = []
-    for snapshot, below in zip(chain, [*chain[1:], None], strict=True):
+    for snapshot, below in zip(chain, [*chain[1:], None], strict=False):
         parent = by_id.get(snapshot.parent_id) if snapshot.parent_id else None
         rows.append(
             {
