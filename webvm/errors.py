@@ -1,4 +1,4 @@
-"""The one family of typed errors: a class a cause, each with a code, an HTTP status and a sentence that says what to do."""
+"""The one family of typed errors: each with a code, an HTTP status and a sentence that helps."""
 
 from __future__ import annotations
 

@@ -21,10 +21,11 @@ def origin_of(url: str | None) -> str:
 
 
 def content_security_policy() -> str:
-    """Scripts from here only, none inline; chunks and uploads may go to the CDN and the S3 endpoint of the settings.
+    """Scripts from here only, none inline; chunks and uploads may go to the CDN and the S3 endpoint of the
+    settings.
 
-    `wasm-unsafe-eval` and `blob:` workers are what an emulator that compiles WebAssembly needs; inline styles are what
-    xterm.js's renderer needs.
+    `wasm-unsafe-eval` and `blob:` workers are what an emulator that compiles WebAssembly needs; inline styles
+    are what xterm.js's renderer needs.
     """
     connect = dict.fromkeys(
         filter(None, (origin_of(settings.CHUNK_BASE_URL), origin_of(settings.S3_ENDPOINT_URL)))
@@ -61,8 +62,8 @@ class SecurityHeaders:
 
 
 class ErrorPages:
-    """A `WebVMError` that leaves a page's view becomes a page with its sentence and status; what the API's router itself
-    refuses gets the API's shape."""
+    """A `WebVMError` that leaves a page's view becomes a page with its sentence and status; what the API's
+    router itself refuses gets the API's shape."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response

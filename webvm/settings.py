@@ -1,4 +1,4 @@
-"""Settings. Everything that differs between installations is an environment variable `WEBVM_…`; see README."""
+"""Settings. What differs between installations is an environment variable `WEBVM_…`; see README."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ def database(url: str) -> dict[str, object]:
             "OPTIONS": {
                 "transaction_mode": "IMMEDIATE",
                 "timeout": 20,
-                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA busy_timeout=20000;",
+                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
+                " PRAGMA busy_timeout=20000;",
             },
         }
     if parts.scheme in {"postgres", "postgresql"}:
@@ -78,7 +79,10 @@ def database(url: str) -> dict[str, object]:
 
 
 def mail(url: str) -> dict[str, object]:
-    """Django's settings for `smtp://user:password@host:587` (STARTTLS unless `?tls=0`) or `smtps://…:465`; none: the log."""
+    """Django's settings for `smtp://user:password@host:587` (STARTTLS unless `?tls=0`) or `smtps://…:465`.
+
+    Without an address, mail is written to the log.
+    """
     if not url:
         return {"EMAIL_BACKEND": "django.core.mail.backends.console.EmailBackend"}
     parts = urlsplit(url)
@@ -176,7 +180,12 @@ ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_LOGOUT_REDIRECT_URL = "/"
 ACCOUNT_DEFAULT_HTTP_PROTOCOL = "https" if HTTPS else "http"
 # allauth's own limits hold for its pages; these are for ours (webvm/accounts/limits.py).
-ACCOUNT_RATE_LIMITS = {"sign_in_link": "20/m/ip", "invitation": "20/m/ip", "guest": "30/h/ip", "keep_guest": "10/m/user"}
+ACCOUNT_RATE_LIMITS = {
+    "sign_in_link": "20/m/ip",
+    "invitation": "20/m/ip",
+    "guest": "30/h/ip",
+    "keep_guest": "10/m/user",
+}
 ADMIN_EMAIL = env("ADMIN_EMAIL", "admin@localhost")
 vars().update(mail(env("EMAIL_URL")))
 DEFAULT_FROM_EMAIL = env("FROM_EMAIL", "webvm@localhost")
@@ -202,7 +211,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = (
         "data_folder_out": str(BROKER_DIR / "queue"),
         "control_folder": str(BROKER_DIR / "control"),
         "store_processed": False,
-        "polling_interval": 0.25,  # seconds; the default of 1 is felt when a job starts and when the worker stops
+        "polling_interval": 0.25,  # seconds; the default of 1 is felt when a job starts and ends
     }
 )
 CELERY_TASK_IGNORE_RESULT = True
@@ -221,7 +230,8 @@ DEBIAN_MIRROR = env("DEBIAN_MIRROR")
 CACHE_DIR = Path(env("CACHE_DIR", "")) if env("CACHE_DIR") else None  # None: the user's cache directory
 
 CLIENT_DIR = BASE_DIR / "frontend" / "dist"
-STARTER_RECIPE = env("STARTER_RECIPE", str(BASE_DIR / "images" / "starter.toml"))  # published by `up`; empty: none
+# Published by `up`; empty: none.
+STARTER_RECIPE = env("STARTER_RECIPE", str(BASE_DIR / "images" / "starter.toml"))
 
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [("app", CLIENT_DIR)] if CLIENT_DIR.is_dir() else []

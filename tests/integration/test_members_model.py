@@ -1,4 +1,5 @@
-"""Whatever members do to each other, a model of the rules agrees with the service, and no tenant is without an owner."""
+"""Whatever members do to each other, a model of the rules agrees with the service, and no tenant is without
+an owner."""
 
 from __future__ import annotations
 

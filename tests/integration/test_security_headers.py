@@ -1,4 +1,5 @@
-"""Headers that keep pages and secrets apart from others, and the page frame's behaviour without a built client."""
+"""Headers that keep pages and secrets apart from others, and the page frame's behaviour without a built
+client."""
 
 from __future__ import annotations
 

@@ -54,7 +54,10 @@ def test_bad_sign_up_changes_nothing(email: str, password: str) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_failure_on_the_way_leaves_no_half_made_user() -> None:
-    with patch("webvm.accounts.adapter.record", side_effect=OSError("disk full")), pytest.raises(OSError):
+    with (
+        patch("webvm.accounts.adapter.record", side_effect=OSError("disk full")),
+        pytest.raises(OSError, match="disk full"),
+    ):
         sign_up("ada@example.org")
     assert not User.objects.exists()
     assert not Tenant.objects.exists()
@@ -95,7 +98,7 @@ def test_guessing_a_password_is_slowed_down() -> None:
         browser().post("/accounts/login/", {"login": "ada@example.org", "password": "wrong"})
     response = browser().post("/accounts/login/", {"login": "ada@example.org", "password": PASSWORD})
     assert response.status_code in (200, 429)  # the right password does not help any more
-    assert "_auth_user_id" not in response.client.session  # type: ignore[attr-defined]  # the test client adds it
+    assert "_auth_user_id" not in response.client.session
 
 
 @pytest.mark.parametrize(

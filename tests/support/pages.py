@@ -13,7 +13,8 @@ PASSWORD = "correct horse battery"
 
 
 def browser(user: User | None = None, *, csrf: bool = False) -> Client:
-    """A client with its own cookies, signed in as `user`; `csrf`: with CSRF checks, as a real browser meets them."""
+    """A client with its own cookies, signed in as `user`; `csrf`: with CSRF checks, as a real browser meets
+    them."""
     client = Client(enforce_csrf_checks=csrf)
     if user is not None:
         client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")

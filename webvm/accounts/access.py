@@ -38,8 +38,8 @@ def find_tenant(user: User | AnonymousUser, tenant_id: uuid.UUID | str) -> Tenan
 
 
 def require_role(user: User | AnonymousUser, tenant: Tenant, *roles: str) -> Membership:
-    """The user's membership. Raises `NotFound` for those who are no members, `PermissionDenied` for members whose
-    role is none of `roles` (no roles: any member will do)."""
+    """The user's membership. Raises `NotFound` for those who are no members, `PermissionDenied` for members
+    whose role is none of `roles` (no roles: any member will do)."""
     membership = None
     if isinstance(user, User) and user.is_active:
         membership = Membership.objects.filter(tenant=tenant, tenant__deleted_at=None, user=user).first()
@@ -64,7 +64,7 @@ def signed_in(request: HttpRequest) -> User:
 
 
 def current_tenant(request: HttpRequest) -> Tenant:
-    """The tenant a page is about: `?tenant=`, else the one switched to in this session, else the personal one.
+    """The tenant a page is about: `?tenant=`, else the one switched to in this session, else one's own.
 
     Raises `NotFound` when `?tenant=` is not one of the user's; a stale choice in the session is passed over.
     """

@@ -67,7 +67,7 @@ class UserAdmin(DjangoUserAdmin):  # type: ignore[type-arg]
     actions = ("make_sign_in_link",)
 
     def delete_model(self, request: HttpRequest, obj: User) -> None:
-        """As the settings page does it: tenants that nobody else is in go out of reach together with their user."""
+        """As the settings page does it: tenants that nobody else is in go with their user."""
         delete_account(obj, acting_user=signed_in(request))
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 from django.http import HttpRequest
-from ninja import Field, Query, Router, Schema, Status
+from ninja import Field, Router, Schema, Status
 from pydantic import AwareDatetime
 
 from webvm.accounts import actions
@@ -198,7 +198,7 @@ def delete_tenant(request: HttpRequest, tenant_id: UUID) -> Status[None]:
 
 @router.get("/tenants/{tenant_id}/members", response=MemberPage)
 def list_members(
-    request: HttpRequest, tenant_id: UUID, after: int = 0, limit: int = Query(100, ge=1, le=500)
+    request: HttpRequest, tenant_id: UUID, after: int = 0, limit: Annotated[int, Field(ge=1, le=500)] = 100
 ) -> dict[str, Any]:
     tenant = find_tenant(signed_in(request), tenant_id)
     rows = list(tenant.memberships.select_related("user").filter(pk__gt=after).order_by("pk")[: limit + 1])

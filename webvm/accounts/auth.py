@@ -1,4 +1,4 @@
-"""How the JSON API knows its user: a session cookie with CSRF protection, or `Authorization: Bearer <api token>`."""
+"""How the JSON API knows its user: session cookie with CSRF protection, or `Authorization: Bearer …`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from webvm.accounts.tokens import user_for_token
 
 
 class BearerToken(HttpBearer):
-    """An API token. The request's user is set too, so that code below need not know how somebody signed in."""
+    """An API token. `request.user` is set too: code below need not know how somebody signed in."""
 
     def authenticate(self, request: HttpRequest, token: str) -> User | None:
         user = user_for_token(token)
@@ -25,7 +25,7 @@ class BearerToken(HttpBearer):
 
 
 class SessionCookie(AuthBase):
-    """The pages' own session. CSRF is looked at after the user, so that nobody's request is answered 401, not 403."""
+    """The pages' own session. CSRF is looked at after the user: nobody's request is a 401, not a 403."""
 
     openapi_type = "apiKey"
     openapi_in = "cookie"

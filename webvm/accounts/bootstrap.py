@@ -12,10 +12,10 @@ from webvm.accounts.models import User
 
 
 def ensure_first_admin() -> str | None:
-    """Make the first site admin if there is none, and a one-time sign-in link as long as no admin has signed in.
+    """Make the first site admin if there is none, and a sign-in link as long as no admin has signed in.
 
-    Answers the link as a path with a fragment (`/sign-in-link/#…`, to be put behind the service's address), or None
-    when an admin has signed in before. Every call ends the link of the call before.
+    Answers the link as a path with a fragment (`/sign-in-link/#…`, to be put behind the service's address),
+    or None when an admin has signed in before. Every call ends the link of the call before.
     """
     with transaction.atomic():
         admins = User.objects.filter(is_staff=True, is_active=True)

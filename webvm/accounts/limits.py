@@ -1,4 +1,4 @@
-"""Rate limits on the doors that take guesses or make things for strangers; the rates are in `ACCOUNT_RATE_LIMITS`."""
+"""Rate limits of doors that take guesses or serve strangers; `ACCOUNT_RATE_LIMITS` has the rates."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class UserManager(BaseUserManager["User"]):
 
 
 class User(AbstractBaseUser, PermissionsMixin):
-    """A person, known by email. Guests have a made-up address until they sign up. `is_staff` marks site admins."""
+    """A person, known by email. Guests have a made-up address. `is_staff` marks site admins."""
 
     email = models.EmailField(unique=True)
     name = models.CharField(max_length=120, blank=True)

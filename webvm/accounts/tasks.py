@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 EVERY_S = 3600
 
 
-@shared_task(name="webvm.accounts.expire_guests")  # type: ignore[untyped-decorator]  # celery has no type for it
+@shared_task(name="webvm.accounts.expire_guests")
 def expire_guests_task() -> int:
     """Remove guests whose time is over."""
     return expire_guests()
@@ -23,7 +23,7 @@ def expire_guests_task() -> int:
 def expire_guests_soon() -> None:
     """Queue the task, at most once an hour. Whoever makes guests calls this, so no scheduler has to run.
 
-    Guests are not worth an error to the person who has just become one: a broker that does not answer is only logged.
+    A broker that does not answer is only logged: it is not worth an error to the new guest.
     """
     if not cache.add("accounts.expire_guests", True, EVERY_S):
         return

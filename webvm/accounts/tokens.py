@@ -1,5 +1,5 @@
-"""Secrets that stand for a user: API tokens, one-time links, invitations. Only SHA-256 digests are stored: each secret
-has 256 random bits, so a slow hash would protect nothing."""
+"""Secrets that stand for a user: API tokens, one-time links, invitations. Only SHA-256 digests are stored:
+each secret has 256 random bits, so a slow hash would protect nothing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def hash_secret(secret: str) -> str:
 
 
 def user_for_token(secret: str) -> User | None:
-    """The active user an API token stands for; None when it is wrong, expired or revoked, or its user may not sign in."""
+    """The active user an API token stands for; None when it is wrong, expired or revoked."""
     now = timezone.now()
     token = (
         ApiToken.objects.select_related("user")

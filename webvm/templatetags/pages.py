@@ -17,7 +17,7 @@ MENU_TENANTS = 30
 
 @register.simple_tag(takes_context=True)
 def nav_link(context: dict[str, Any], href: str, label: str) -> SafeString:
-    """A link that says so (`aria-current`) when the page, or the part of the site it heads, is the one shown."""
+    """A link that says so (`aria-current`) on its page and on those below it."""
     request = context.get("request")
     here = "" if request is None else request.path
     current = "page" if here == href else "true" if here.startswith(href) else ""

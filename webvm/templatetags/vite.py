@@ -1,4 +1,4 @@
-"""`{% load vite %}{% vite "console" %}`: the tags that load an entry of the built client (`frontend/dist`)."""
+"""`{% load vite %}{% vite "console" %}`: the tags that load an entry of the built client."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _read_manifest(path: Path, _mtime_ns: int) -> dict[str, dict[str, Any]]:
 
 
 def read_manifest() -> dict[str, dict[str, Any]]:
-    """Vite's manifest (source path → {file, name, isEntry, css, imports}), read again when it has been rebuilt.
+    """Vite's manifest: source path → {file, name, isEntry, css, imports}; read again when it has been rebuilt.
 
     Raises `ClientNotBuilt`.
     """
@@ -51,7 +51,7 @@ def vite(name: str) -> SafeString:
     key = next((k for k, v in manifest.items() if v.get("isEntry") and v.get("name") == name), None)
     if key is None:
         raise ClientNotBuilt(f"The built client has no entry {name!r}. Run `npm run build` in frontend/.")
-    # Everything the entry imports statically, each file once, so that nothing waits for a script to ask for it.
+    # Everything the entry imports statically, each file once: nothing waits for a script to ask for it.
     wanted, seen = [key], {key}
     for current in wanted:
         for imported in manifest[current].get("imports", ()):

@@ -43,7 +43,7 @@ def create_guest(*, acting_user: User | None = None) -> User:
 def keep_guest(guest: User, *, email: str, password: str, acting_user: User) -> User:
     """Turn a guest into a full user: same machines, own address and password, the full quota.
 
-    Raises `PermissionDenied` when it is not one's own guest account, `EmailTaken`, `InvalidInput` (field, message).
+    Raises `PermissionDenied` for another's account or no guest's, `EmailTaken`, `InvalidInput`.
     """
     if acting_user.pk != guest.pk or not guest.is_guest:
         raise PermissionDenied("Only a guest can keep their own guest account.")

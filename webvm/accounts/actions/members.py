@@ -39,7 +39,7 @@ def _require_may_give(acting_user: User, tenant: Tenant, role: str) -> Membershi
 
 
 def _lock(tenant: Tenant) -> Tenant:
-    """Changes of one tenant's members run one after the other, so that two cannot remove the last two owners."""
+    """Changes of a tenant's members run one after the other: two cannot remove the last two owners."""
     return Tenant.objects.select_for_update().get(pk=tenant.pk)
 
 
@@ -49,7 +49,7 @@ def _require_room(tenant: Tenant) -> None:
 
 
 def add_member(tenant: Tenant, *, email: str, role: str, acting_user: User) -> Membership:
-    """Make the user with this address a member. Raises `NotFound` when no account has it (invite them then)."""
+    """Make the user with this address a member. Raises `NotFound` when no account has it."""
     _require_may_give(acting_user, tenant, role)
     with transaction.atomic():
         _lock(tenant)

@@ -56,7 +56,7 @@ def revoke_token(token_id: int, *, acting_user: User) -> None:
 
 
 def create_sign_in_link(user: User, *, acting_user: User | None) -> str:
-    """The secret of a new one-time sign-in link for `user`; earlier unused ones end. Acting user None: the command line."""
+    """The secret of a new one-time sign-in link; earlier ones end. No acting user: the command line."""
     if acting_user is not None and not acting_user.is_superuser:
         raise PermissionDenied("Only site admins make sign-in links.")
     secret = new_secret()

@@ -61,7 +61,7 @@ def update_tenant(
 
 
 def delete_tenant(tenant: Tenant, *, acting_user: User) -> None:
-    """Put a tenant and all its machines out of reach. For owners; a personal tenant goes with its user only."""
+    """Put a tenant and all its machines out of reach. For owners."""
     require_role(acting_user, tenant, Role.OWNER)
     if tenant.is_personal:
         raise PersonalTenant("A personal tenant goes when its account is deleted.")
@@ -70,7 +70,7 @@ def delete_tenant(tenant: Tenant, *, acting_user: User) -> None:
 
 
 def retire_tenant(tenant: Tenant, *, acting_user: User | None) -> None:
-    """The deletion itself, in the caller's transaction. The row stays: forks in other tenants may read its chunks."""
+    """The deletion itself, in the caller's transaction. The row stays: forks elsewhere may read its chunks."""
     tenant.deleted_at = timezone.now()
     tenant.save(update_fields=["deleted_at"])
     tenant.memberships.all().delete()

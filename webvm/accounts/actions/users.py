@@ -30,7 +30,7 @@ def update_profile(user: User, *, name: str, acting_user: User) -> User:
 def delete_account(user: User, *, acting_user: User) -> None:
     """Delete a user for good, with the tenants nobody else is in.
 
-    Raises `LastOwner` (with `tenants`, their names) while a tenant with other members would lose its only owner.
+    Raises `LastOwner` (with `tenants`, their names) while a tenant with other members would have no owner.
     """
     if acting_user.pk != user.pk and not acting_user.is_superuser:
         raise PermissionDenied("You can only delete your own account.")
@@ -52,7 +52,7 @@ def remove_user(user: User, *, acting_user: User | None, action: str) -> None:
     stuck = [tenant.name for tenant in mine if others[tenant.pk] and tenant.pk not in other_owners]
     if stuck:
         raise LastOwner(
-            f"You are the only owner of {', '.join(stuck)}. Make somebody else an owner, or delete it, first.",
+            f"You are the only owner of {', '.join(stuck)}. Make somebody else an owner or delete it first.",
             tenants=stuck,
         )
     for tenant in mine:

@@ -29,8 +29,8 @@ from webvm.errors import WebVMError
 @sensitive_post_parameters()
 @require_http_methods(["GET", "POST"])
 def sign_in_link(request: HttpRequest) -> HttpResponse:
-    """`/sign-in-link/#<secret>`: the secret stays in the fragment until a person presses the button, so that neither
-    a log nor a link previewer gets at it."""
+    """`/sign-in-link/#<secret>`: the secret stays in the fragment until a person presses the button, so that
+    neither a log nor a link previewer gets at it."""
     error = None
     if request.method == "POST":
         limit(request, "sign_in_link")

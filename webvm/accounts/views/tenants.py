@@ -198,7 +198,7 @@ def revoke_invitation(request: HttpRequest, tenant_id: UUID, invitation_id: int)
 @login_required
 @require_safe
 def audit(request: HttpRequest, tenant_id: UUID) -> HttpResponse:
-    """What was changed in the tenant, newest first; for owners and admins. `?before=<entry id>` goes on from there."""
+    """What was changed in the tenant, newest first; for owners and admins. `?before=<entry id>` goes on."""
     user = signed_in(request)
     shown = find_tenant(user, tenant_id)
     require_role(user, shown, *MANAGERS)
