@@ -18,8 +18,8 @@ from webvm.errors import InvalidInput, NotFound, WebVMError
 api = NinjaAPI(
     title="WebVM",
     version="1",
-    description="Everything the pages do. Sign in with the session cookie (and CSRF token), or with an API token"
-    " from the settings page: `Authorization: Bearer wvm_…`.",
+    description="Everything the pages do. Sign in with the session cookie (and CSRF token), or with an API"
+    " token from the settings page: `Authorization: Bearer wvm_…`.",
     auth=API_AUTH,
     urls_namespace="api",
 )

@@ -33,7 +33,7 @@ def _read_manifest(path: Path, _mtime_ns: int) -> dict[str, dict[str, Any]]:
 
 
 def read_manifest() -> dict[str, dict[str, Any]]:
-    """Vite's manifest: source path → {file, name, isEntry, css, imports}; read again when it has been rebuilt.
+    """Vite's manifest: source path → {file, name, isEntry, css, imports}; read again when rebuilt.
 
     Raises `ClientNotBuilt`.
     """

@@ -70,7 +70,7 @@ def delete_tenant(tenant: Tenant, *, acting_user: User) -> None:
 
 
 def retire_tenant(tenant: Tenant, *, acting_user: User | None) -> None:
-    """The deletion itself, in the caller's transaction. The row stays: forks elsewhere may read its chunks."""
+    """The deletion itself, in the caller's transaction. The row stays: forks may read its chunks."""
     tenant.deleted_at = timezone.now()
     tenant.save(update_fields=["deleted_at"])
     tenant.memberships.all().delete()
