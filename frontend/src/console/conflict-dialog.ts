@@ -21,8 +21,11 @@ export class ConflictDialog {
     private readonly session: Session,
     private readonly onLeave: () => void,
   ) {
-    // A choice has to be made: Esc does not close it.
+    // A choice has to be made: Esc does not close it, and where the browser insists it opens again.
     this.dialog.addEventListener("cancel", (event) => event.preventDefault());
+    this.dialog.addEventListener("close", () => {
+      if (this.shown !== undefined) this.dialog.showModal();
+    });
   }
 
   show(conflict: Conflict | undefined, started: boolean): void {

@@ -9,14 +9,11 @@ const PATIENCE_MS = 250;
 
 const PHASES: Record<string, string> = {
   descriptor: "Opening the machine…",
-  worker: "Starting the emulator…",
-  firmware: "Fetching the firmware…",
-  memory: "Fetching the memory…",
-  warm_pack: "Fetching the memory…",
-  create: "Building the machine…",
-  restore: "Restoring its memory…",
-  start: "Starting the machine…",
+  memory: "Fetching the machine's memory…",
 };
+
+/** Below this a total counts chunks, not bytes: no memory is so small. */
+const LEAST_BYTES = 65536;
 
 export class Cover {
   private since = performance.now();
@@ -51,7 +48,11 @@ export class Cover {
     const { phase, done, total } = view.loading;
     setText(byId("loading-text"), PHASES[phase] ?? "Starting the machine…");
     setProgress(byId("loading-bar"), total > 0 ? done / total : undefined);
-    setText(byId("loading-bytes"), total > 0 ? `${formatBytes(done)} of ${formatBytes(total)}` : "");
+    const percent = total > 0 ? `${Math.round((100 * done) / total)}%` : "";
+    setText(
+      byId("loading-bytes"),
+      total < LEAST_BYTES ? percent : `${formatBytes(done)} of ${formatBytes(total)}`,
+    );
   }
 
   /** A sentence in place of the machine, for a browser that cannot run it. */
