@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import queue
-import signal
 import subprocess
 import sys
 import threading
@@ -57,8 +55,7 @@ def run_headless(spec: dict[str, Any], folder: Path, report: Report) -> None:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
+    )  # in our own process group: what ends the worker ends it, too (see docs/design/up.md)
     lines: queue.Queue[object] = queue.Queue(maxsize=1000)
     readers = [
         threading.Thread(target=_read, args=(stream, lines, wrap), daemon=True)
@@ -74,8 +71,7 @@ def run_headless(spec: dict[str, Any], folder: Path, report: Report) -> None:
     except subprocess.TimeoutExpired:
         raise PublishFailed("The machine's program does not end.") from None
     finally:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
         process.wait()
 
 
