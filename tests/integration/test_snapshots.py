@@ -19,7 +19,7 @@ from sessions.actions.snapshots import fork_snapshot
 from sessions.actions.vms import create_vm, delete_vm
 from sessions.models import VM, Snapshot
 from storage.chunks import read_raw
-from tests.support.machines import PNG, Machine, make_image, make_user, reload, save, write_manifest
+from tests.support.machines import PNG, Machine, bring, make_image, make_user, reload, save, write_manifest
 from tests.support.pages import browser, call
 from webvm.accounts.models import AuditEntry, Tenant, User
 
@@ -172,7 +172,9 @@ def test_a_fork_costs_the_same_however_long_the_history(
         return len(captured)
 
     before = cost(chain[0])
-    machine.disk.write({number: b"%4096d" % number for number in range(0, 2048, 3)})
+    bring(
+        vm.tenant, machine, machine.disk.write({number: b"%4096d" % number for number in range(0, 2048, 3)})
+    )
     big = save(vm, machine, "much", ada)
     assert cost(big) == before
 
