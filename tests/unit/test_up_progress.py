@@ -41,11 +41,25 @@ def test_times(seconds: float, text: str) -> None:
 def test_the_time_left_comes_from_the_rate() -> None:
     clock = Clock()
     step = Step("Fetching", None, clock)
-    step.update(10_000_000, 40_000_000, "bytes")
     clock.now += 5
+    step.update(10_000_000, 40_000_000, "bytes")
     assert step.status() == "Fetching: 10.0 MB of 40.0 MB, about 15 s left"
-    step.update(3, 4, "packages")
-    assert step.status() == "Fetching: 3 of 4 packages, about 2 s left"
+    clock.now += 10
+    step.update(30_000_000, 40_000_000, "bytes")
+    assert step.status() == "Fetching: 30.0 MB of 40.0 MB, about 5 s left"
+
+
+def test_the_time_left_never_grows_while_nothing_is_heard() -> None:
+    clock = Clock()
+    step = Step("Fetching", None, clock)
+    clock.now += 5
+    step.update(1, 4, "packages")
+    shown = []
+    for _ in range(4):
+        shown.append(step.status().rpartition(", ")[2])
+        clock.now += 5
+        step.update(1, 4, "packages")
+    assert shown == ["about 15 s left", "about 10 s left", "about 5 s left", "20 s so far"]
 
 
 def test_the_time_left_comes_from_experience_before_there_is_a_rate() -> None:
@@ -54,7 +68,7 @@ def test_the_time_left_comes_from_experience_before_there_is_a_rate() -> None:
     clock.now += 4
     assert step.status() == "Building: about 6 s left"
     clock.now += 8
-    assert step.status() == "Building: 12 s, longer than usual"
+    assert step.status() == "Building: 12 s so far"
     assert Step("Waiting", None, clock).status() == "Waiting: 1 s so far"
 
 

@@ -36,7 +36,7 @@ class Step:
         self.title = title
         self._expected_s = expected_s
         self._clock = clock
-        self._began = clock()
+        self._began = self._advanced = clock()
         self._done = 0.0
         self._total = 0.0
         self._unit = ""
@@ -44,6 +44,8 @@ class Step:
 
     def update(self, done: float, total: float, unit: str) -> None:
         """How far the step is, in `unit` (the unit `bytes` is shown in kB, MB, GB)."""
+        if done > self._done:
+            self._advanced = self._clock()
         self._done, self._total, self._unit = done, total, unit
 
     def note(self, text: str) -> None:
@@ -56,10 +58,12 @@ class Step:
 
     def seconds_left(self) -> float | None:
         """From the rate so far; before there is one, from how long the step usually takes."""
-        elapsed = self.elapsed_s
-        if self._done > 0 and self._total > 0 and elapsed > QUIET_S:
-            return max(0.0, elapsed * (self._total - self._done) / self._done)
-        return self._expected_s - elapsed if self._expected_s is not None else None
+        advancing = (
+            self._advanced - self._began
+        )  # the rate as of the last advance: few, big ones must not mislead
+        if self._done > 0 and self._total > 0 and advancing > QUIET_S:
+            return advancing * self._total / self._done - self.elapsed_s
+        return self._expected_s - self.elapsed_s if self._expected_s is not None else None
 
     def amount(self) -> str:
         if self._unit == "bytes":
@@ -72,12 +76,10 @@ class Step:
     def status(self) -> str:
         left = self.seconds_left()
         words = [word for word in (self.amount(), self._note) if word]
-        if left is None:
-            words.append(f"{human_seconds(self.elapsed_s)} so far")
-        elif left > 0:
+        if left is not None and left > 0:
             words.append(f"about {human_seconds(left)} left")
         else:
-            words.append(f"{human_seconds(self.elapsed_s)}, longer than usual")
+            words.append(f"{human_seconds(self.elapsed_s)} so far")
         return f"{self.title}: {', '.join(words)}"
 
     def outcome(self) -> str:
