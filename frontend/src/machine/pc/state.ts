@@ -140,15 +140,15 @@ function pack(value: unknown, place: (bytes: Uint8Array) => number): Json {
   if (Array.isArray(value)) return Array.from(value, (item: unknown) => pack(item, place));
   if (value instanceof Map)
     return { map: Array.from(value, ([key, item]) => [pack(key, place), pack(item, place)]) };
-  if (ArrayBuffer.isView(value)) {
+  // v86's views of its wasm memory are proxies of typed arrays, which `ArrayBuffer.isView` does not know.
+  if ((value as Partial<TypedArray>).BYTES_PER_ELEMENT) {
     const array = value as TypedArray;
-    // v86's views of its wasm memory are proxies: only what goes through their properties is right.
     const bytes = new Uint8Array(array.buffer, array.byteOffset, array.length * array.BYTES_PER_ELEMENT);
     const type = array.constructor.name.replace("bound ", "");
     if (!(type in ARRAYS))
       throw new MachineError("bad_state", `The emulator's state holds an unknown ${type}.`);
-    if (bytes.length < BLOCK) return { type, values: Array.from(array) };
-    return { type, at: place(bytes), bytes: bytes.length };
+    if (bytes.length >= BLOCK) return { type, at: place(bytes), bytes: bytes.length };
+    return { type, values: Array.from(new ARRAYS[type as ArrayName](bytes.slice().buffer)) };
   }
   if (typeof (value as Stateful).get_state === "function") {
     return Array.from((value as Stateful).get_state(), (item) => pack(item, place));
