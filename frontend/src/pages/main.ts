@@ -6,12 +6,14 @@ import { installFragmentForms } from "./fragment";
 import { installMenus } from "./menu";
 import { installPublishJob } from "./publish";
 import { installShare } from "./share";
+import { installTables } from "./tables";
 import { installTheme } from "./theme";
 import { installTimes } from "./time";
 
 installTheme(document);
 installMenus(document);
 installTimes(document);
+installTables(document);
 installCopy(document);
 installConfirm(document);
 installFragmentForms(document);

@@ -14,7 +14,6 @@ function follow(root: HTMLElement): void {
   const log = find("log");
   let lastSeq = Number(log?.dataset.lastSeq ?? -1);
   let failures = 0;
-  let wasRunning = false;
 
   const show = (job: Job): void => {
     const state = find("state");
@@ -55,11 +54,9 @@ function follow(root: HTMLElement): void {
       failures = 0;
       show(job);
       if (isOver(job)) {
-        // The buttons and links of a finished job come from the server.
-        if (wasRunning) location.reload();
+        location.reload(); // the buttons and links of a finished job come from the server
         return;
       }
-      wasRunning = true;
     } catch {
       failures += 1;
       setText(find("amount"), "The service does not answer; trying again…");
