@@ -196,7 +196,7 @@ CHANNEL_LAYERS = {
     "default": (
         {
             "BACKEND": "channels_redis.core.RedisChannelLayer",
-            # Longer than the wait of the layer itself (5 s), which redis-py's default cuts short on an idle socket.
+            # Longer than the wait of the layer itself (5 s): redis-py's default would end an idle socket.
             "CONFIG": {"hosts": [{"address": REDIS_URL, "socket_timeout": 15}]},
         }
         if REDIS_URL

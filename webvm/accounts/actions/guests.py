@@ -9,7 +9,7 @@ from allauth.account.models import EmailAddress
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.db.models.functions import Greatest
 from django.utils import timezone
@@ -64,8 +64,12 @@ def keep_guest(guest: User, *, email: str, password: str, acting_user: User) -> 
         user.is_guest = False
         user.guest_expires_at = None
         user.set_password(password)
-        user.save()
-        EmailAddress.objects.create(user=user, email=email, primary=True, verified=False)
+        try:
+            with transaction.atomic():
+                user.save()
+                EmailAddress.objects.create(user=user, email=email, primary=True, verified=False)
+        except IntegrityError:  # somebody took it since we looked
+            raise EmailTaken(field="email") from None
         tenant = personal_tenant(user)
         Tenant.objects.filter(pk=tenant.pk).update(
             name=email.split("@")[0][:120], quota_bytes=Greatest(F("quota_bytes"), DEFAULT_QUOTA_BYTES)
