@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.s3 import S3Server
 from tests.support.servers import PostgresServer, RedisServer
 
 TESTS = Path(__file__).parent
@@ -34,4 +35,11 @@ def postgres_server() -> Iterator[PostgresServer]:
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """A real Redis server on a free port."""
     with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server on a free port."""
+    with S3Server(tmp_path_factory.mktemp("s3")) as server:
         yield server
