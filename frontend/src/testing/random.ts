@@ -13,7 +13,9 @@ export class Random {
     return Math.floor(this.next() * limit);
   }
 
-  bytes(length: number): Uint8Array {
-    return Uint8Array.from({ length }, () => this.below(256));
+  bytes(length: number): Uint8Array<ArrayBuffer> {
+    const words = new Uint32Array(Math.ceil(length / 4));
+    for (let i = 0; i < words.length; i++) words[i] = this.next() * 2 ** 32;
+    return new Uint8Array(words.buffer, 0, length);
   }
 }
