@@ -107,6 +107,7 @@ export class ConflictDialog {
     const element = button(choice.label, choice.primary ? "button button-primary" : "button", () => {
       void this.carryOut(choice, element);
     });
+    element.autofocus = choice.primary === true;
     return element;
   }
 

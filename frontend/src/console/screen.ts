@@ -101,7 +101,7 @@ export class Screen {
     const width = text ? update.width * CELL_WIDTH : update.width;
     const height = text ? update.height * CELL_HEIGHT : update.height;
     if (width === 0 || height === 0) return;
-    const scale = text ? Math.min(3, Math.max(1, Math.ceil(devicePixelRatio))) : 1;
+    const scale = text ? this.textScale(width, height) : 1;
     if (canvas.width !== width * scale || canvas.height !== height * scale) {
       canvas.width = width * scale;
       canvas.height = height * scale;
@@ -117,6 +117,13 @@ export class Screen {
       context.putImageData(new ImageData(pixels, update.width, update.height), 0, 0);
     }
     this.last = { ...update, pixels: update.pixels.slice() };
+  }
+
+  /** Whole pixels per pixel of the machine's, so that text is as sharp as the place on the page allows. */
+  private textScale(width: number, height: number): number {
+    const { clientWidth, clientHeight } = this.canvas;
+    const fits = Math.min(clientWidth / width, clientHeight / height) * devicePixelRatio;
+    return Math.min(4, Math.max(1, Math.ceil(fits)));
   }
 
   /** Draws the cells that differ from the last time, and those where the cursor was and is. */
