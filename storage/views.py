@@ -43,8 +43,8 @@ class RecipeForm(forms.Form):
         widget=forms.Textarea(
             attrs={"class": "code", "rows": 24, "spellcheck": "false", "autocomplete": "off"}
         ),
-        help_text="TOML; docs/design/guest.md says what the keys mean. The slug names the image: publishing it "
-        "again makes its next version.",
+        help_text="TOML; docs/design/guest.md says what the keys mean. The slug names the image; publishing "
+        "it again makes its next version.",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import queue
 import subprocess
@@ -26,6 +27,7 @@ TITLES = {
     "resume": "Trying out the warm snapshot",
     "trace": "Recording the boot trace",
 }
+MAX_AGENT_LINE = 64 * 1024
 _END = object()
 
 
@@ -41,9 +43,7 @@ def node_program() -> Path:
 
 
 def run_headless(spec: dict[str, Any], folder: Path, report: Report) -> None:
-    """Runs the program to its end; its outputs are in `spec["out"]`. Raises `PublishFailed` with what went
-    wrong.
-    """
+    """Runs the program to its end; its outputs are in `spec["out"]`. Raises `PublishFailed`."""
     if not PROGRAM.is_file():
         raise PublishFailed(
             "The machine is not built yet. Run `uv run manage.py up` once, then publish again."
@@ -92,7 +92,7 @@ def _parse(text: str) -> dict[str, Any]:
 
 def _follow(lines: queue.Queue[object], streams: int, report: Report) -> None:
     """Reports until both streams have ended. Raises `PublishFailed` unless the program said "done"."""
-    is_done, error = False, ""
+    is_done, error, agent = False, "", ""
     while streams:
         try:
             message = lines.get(timeout=0.5)
@@ -110,8 +110,10 @@ def _follow(lines: queue.Queue[object], streams: int, report: Report) -> None:
                     report.step(TITLES[name])
                 else:
                     report.log(" ".join(f"{key} {value}" for key, value in message.items() if key != "type"))
-            case "console" | "agent":
-                report.console(text, str(message["type"]))
+            case "console":
+                report.console(text)
+            case "agent":
+                agent = _follow_agent(agent + text, report)
             case "progress":
                 report.progress(int(message.get("done", 0)), int(message.get("total", 0)), "steps")
             case "error":
@@ -125,3 +127,14 @@ def _follow(lines: queue.Queue[object], streams: int, report: Report) -> None:
         raise PublishFailed(
             f"The machine did not get through: {error or 'its program ended early, see the log'}"
         )
+
+
+def _follow_agent(text: str, report: Report) -> str:
+    """Reports what commands in the guest print (lines `out <base64>`); returns the line still open."""
+    *lines, rest = text.split("\n")
+    for line in lines:
+        word, _, value = line.strip().partition(" ")
+        if word == "out":
+            with suppress(ValueError):
+                report.console(base64.b64decode(value).decode("utf-8", "replace"), "agent")
+    return rest[-MAX_AGENT_LINE:]

@@ -18,7 +18,7 @@ from storage.images.built import build
 from storage.images.job_report import JobReport
 from storage.images.pipeline import Product, boot, shelve
 from storage.images.recipe import Recipe, parse_recipe
-from storage.models import LOST, LOST_AFTER, Image, ImageVersion, PublishJob, PublishState
+from storage.models import LOST, Image, ImageVersion, PublishJob, PublishState
 from webvm.accounts.audit import record
 from webvm.accounts.models import User
 from webvm.errors import PermissionDenied, WebVMError
@@ -62,7 +62,8 @@ def cancel_publish(job: PublishJob, *, acting_user: User | None) -> None:
         queued = PublishJob.objects.filter(pk=job.pk, state=PublishState.QUEUED)
         if not queued.update(state=PublishState.CANCELLED, finished_at=timezone.now()):
             running = PublishJob.objects.filter(pk=job.pk, state=PublishState.RUNNING)
-            ended = {"state": PublishState.CANCELLED, "finished_at": timezone.now()} if job.is_lost else {}
+            gone = _is_abandoned(job)
+            ended = {"state": PublishState.CANCELLED, "finished_at": timezone.now()} if gone else {}
             if not running.update(cancel_requested=True, **ended):
                 raise PublishNotPossible
         record("cancel_publish", acting_user=acting_user, target=job, slug=job.slug)
@@ -81,8 +82,10 @@ def restore_image_version(version: ImageVersion, *, acting_user: User | None) ->
 
 def fail_lost_jobs() -> None:
     """Running jobs whose worker is gone become failed ones, so that they do not stand in the way."""
-    lost = PublishJob.objects.filter(state=PublishState.RUNNING, heartbeat_at__lt=timezone.now() - LOST_AFTER)
-    lost.update(state=PublishState.FAILED, error=LOST, finished_at=timezone.now())
+    for job in PublishJob.objects.filter(state=PublishState.RUNNING):
+        if _is_abandoned(job):
+            lost = PublishJob.objects.filter(pk=job.pk, state=PublishState.RUNNING, worker=job.worker)
+            lost.update(state=PublishState.FAILED, error=LOST, finished_at=timezone.now())
 
 
 def send_unfinished_jobs() -> None:
@@ -95,7 +98,7 @@ def send_unfinished_jobs() -> None:
 def run_publish_job(job_id: UUID, echo: Callable[[str | None], None] | None = None) -> None:
     """Runs a job to its end, here and now. Does nothing when it is not waiting for a worker.
 
-    Whatever goes wrong ends up in the job; only bugs are logged. `echo` as in `JobReport`.
+    Whatever goes wrong ends up in the job, Ctrl-C too; only bugs are logged. `echo` as in `JobReport`.
     """
     worker = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     job = _claim(job_id, worker)
@@ -112,6 +115,11 @@ def run_publish_job(job_id: UUID, echo: Callable[[str | None], None] | None = No
         return
     except PublishCancelled as cancelled:
         state, error = PublishState.CANCELLED, cancelled.text
+    except KeyboardInterrupt:
+        state, error = (
+            PublishState.CANCELLED,
+            "Stopped from the keyboard. What is finished is kept for the next run.",
+        )
     except WebVMError as failed:
         error = failed.text
     except OSError as failed:

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from storage.images.publish import cancel_publish, run_publish_job, start_publish
+from storage.images.publish import run_publish_job, start_publish
 from storage.images.terminal import Terminal
 from storage.models import LOST, PublishJob, PublishState
 from webvm.errors import WebVMError
@@ -48,10 +48,7 @@ class Command(BaseCommand):
             else:
                 run_publish_job(job.pk, terminal.echo)
         except KeyboardInterrupt:
-            job.refresh_from_db()
-            if job.state in {PublishState.QUEUED, PublishState.RUNNING}:
-                cancel_publish(job, acting_user=None)
-            raise CommandError("Stopped. What is finished is kept for the next run.") from None
+            raise CommandError("The worker goes on with the job; cancel it on the page of its job.") from None
         finally:
             terminal.close()
         job.refresh_from_db()
