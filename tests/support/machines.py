@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from asgiref.sync import sync_to_async
+from asgiref.testing import ApplicationCommunicator
 from channels.testing import WebsocketCommunicator
 
 from sessions.actions.commits import Save, commit_snapshot
@@ -203,6 +204,16 @@ class Closed(Exception):
         super().__init__(str(code))
 
 
+class Communicator(WebsocketCommunicator):
+    """Channels' own keeps the threads' database connections open, which a real server does not."""
+
+    async def send_input(self, message: Any) -> None:
+        await ApplicationCommunicator.send_input(self, message)
+
+    async def receive_output(self, timeout: float = 1) -> Any:  # noqa: ASYNC109 - its signature
+        return await ApplicationCommunicator.receive_output(self, timeout)
+
+
 class Socket:
     """A client of the VM's WebSocket. `async with Socket(vm.pk, token=…)`."""
 
@@ -219,7 +230,7 @@ class Socket:
             origin = origin or "http://testserver"
         if origin is not None:
             headers.append((b"origin", origin.encode()))
-        self.communicator = WebsocketCommunicator(application, f"/ws/vms/{vm_id}/", headers)
+        self.communicator = Communicator(application, f"/ws/vms/{vm_id}/", headers)
         self.events: list[dict[str, Any]] = []
         self.accepted = False
         self.epoch = -1
