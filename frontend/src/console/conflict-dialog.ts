@@ -59,10 +59,10 @@ export class ConflictDialog {
     const takeOver: Choice = { label: "Take over", primary: true, act: () => this.session.takeOver() };
     switch (conflict.kind) {
       case "held": {
-        const ago = formatAgo(conflict.since);
+        const ago = formatAgo(conflict.since) || "a while ago";
         return {
           title: "This machine is open somewhere else",
-          text: `${conflict.holder} has had it open since ${ago || "a while"}. Only one place at a time can save it. Taking over pauses it there; what was not saved there can still be kept as a copy.`,
+          text: `${conflict.holder} opened it ${ago}. Only one place at a time can save it. Taking over pauses it there; what was not saved there can still be kept as a copy.`,
           choices: [leave, copy, takeOver],
         };
       }
