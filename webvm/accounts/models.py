@@ -48,8 +48,14 @@ class User(AbstractBaseUser, PermissionsMixin):
     def __str__(self) -> str:
         return self.name or ("Guest" if self.is_guest else self.email)
 
+    def clean(self) -> None:
+        """Addresses are one spelling each, so that the form's check for a taken one sees what is stored."""
+        super().clean()
+        self.email = self.email.lower()
+
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Save; a new user gets a personal tenant in the same transaction, whichever way it is made."""
+        self.email = self.email.lower()
         is_new = self._state.adding
         with transaction.atomic():
             super().save(*args, **kwargs)

@@ -9,7 +9,6 @@ from webvm.accounts.access import MANAGERS, require_role
 from webvm.accounts.audit import record
 from webvm.accounts.errors import GuestNotAllowed, PersonalTenant, TooMany
 from webvm.accounts.models import Membership, Role, Tenant, User
-from webvm.accounts.signals import tenant_retired
 from webvm.errors import InvalidInput
 
 MAX_OWNED_TENANTS = 20  # each has a quota of its own, so their number must have an end
@@ -76,4 +75,3 @@ def retire_tenant(tenant: Tenant, *, acting_user: User | None) -> None:
     tenant.memberships.all().delete()
     tenant.invitations.all().delete()
     record("delete_tenant", acting_user=acting_user, tenant=tenant, target=tenant)
-    tenant_retired.send(sender=Tenant, tenant=tenant, acting_user=acting_user)
