@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from django.core.management import call_command
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -192,9 +191,9 @@ class VMs(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        call_command("flush", interactive=False, verbosity=0)
-        self.image = make_image()[1]
-        self.ada = make_user("ada@example.org")
+        self.slug = f"tiny-{uuid.uuid4().hex[:8]}"  # each run has an image and a user of its own
+        self.image = make_image(self.slug)[1]
+        self.ada = make_user()
         self.saves = 0
         self.all: list[ModelVM] = []
 
@@ -204,7 +203,10 @@ class VMs(RuleBasedStateMachine):
 
     @rule(target=vms)
     def create(self) -> ModelVM:
-        return self.keep(ModelVM(create_vm("tiny", acting_user=self.ada), None, self.image.copy()))
+        return self.new()
+
+    def new(self) -> ModelVM:
+        return self.keep(ModelVM(create_vm(self.slug, acting_user=self.ada), None, self.image.copy()))
 
     @rule(model=vms, take_over=st.booleans())
     def lease(self, model: ModelVM, take_over: bool) -> None:
@@ -254,13 +256,13 @@ class VMs(RuleBasedStateMachine):
     @rule(target=vms, model=vms, number=numbers)
     def fork(self, model: ModelVM, number: int) -> ModelVM:
         if not model.saved:
-            return self.create()
+            return self.new()
         chosen = pick(model, number)
         try:
             vm = fork_snapshot(chosen, acting_user=self.ada)
         except NotFound:
             assert model.deleted or chosen in model.hidden
-            return self.create()
+            return self.new()
         assert not model.deleted
         assert chosen not in model.hidden
         assert vm.head_id is not None
@@ -314,14 +316,14 @@ class VMs(RuleBasedStateMachine):
     def restore(self) -> ModelVM:
         gone = [model for model in self.all if model.deleted]
         if not gone:
-            return self.create()
+            return self.new()
         restore_vm(gone[0].vm.pk, acting_user=self.ada)
         gone[0].deleted = False
         return gone[0]
 
     @invariant()
     def the_rows_fit_the_model(self) -> None:
-        rows = {vm.pk: vm for vm in VM.objects.all()}
+        rows = {vm.pk: vm for vm in VM.objects.filter(created_by=self.ada)}
         assert set(rows) == {model.vm.pk for model in self.all}
         for model in self.all:
             row = rows[model.vm.pk]

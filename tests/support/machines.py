@@ -208,10 +208,10 @@ class Communicator(WebsocketCommunicator):
     """Channels' own keeps the threads' database connections open, which a real server does not."""
 
     async def send_input(self, message: Any) -> None:
-        await ApplicationCommunicator.send_input(self, message)
+        await ApplicationCommunicator.send_input(self, message)  # type: ignore[no-untyped-call]
 
     async def receive_output(self, timeout: float = 1) -> Any:  # noqa: ASYNC109 - its signature
-        return await ApplicationCommunicator.receive_output(self, timeout)
+        return await ApplicationCommunicator.receive_output(self, timeout)  # type: ignore[no-untyped-call]
 
 
 class Socket:
