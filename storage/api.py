@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from django.http import HttpRequest
-from ninja import Field, Router, Schema
+from ninja import Field, Router, Schema, Status
 
 from storage.catalogue import find_published_version, published_versions, require_site_admin, seen_state
 from storage.images.publish import (
@@ -134,9 +134,9 @@ def get_image(request: HttpRequest, slug: str) -> dict[str, Any]:
 
 
 @router.post("/admin/publish-jobs", response={201: JobOut})
-def create_publish_job(request: HttpRequest, payload: RecipeIn) -> tuple[int, dict[str, Any]]:
+def create_publish_job(request: HttpRequest, payload: RecipeIn) -> Status[dict[str, Any]]:
     """Publish an image from a recipe; a worker does it, `GET` the job to follow it."""
-    return 201, job_json(start_publish(payload.recipe, acting_user=signed_in(request)))
+    return Status(201, job_json(start_publish(payload.recipe, acting_user=signed_in(request))))
 
 
 @router.get("/admin/publish-jobs", response=JobPage)
@@ -171,9 +171,9 @@ def cancel_publish_job(request: HttpRequest, job_id: UUID) -> dict[str, Any]:
 
 
 @router.post("/admin/publish-jobs/{uuid:job_id}/retry", response={201: JobOut})
-def retry_publish_job(request: HttpRequest, job_id: UUID) -> tuple[int, dict[str, Any]]:
+def retry_publish_job(request: HttpRequest, job_id: UUID) -> Status[dict[str, Any]]:
     """A new job for the recipe of one that failed or was cancelled; it goes on from what is finished."""
-    return 201, job_json(retry_publish(find_job(request, job_id), acting_user=signed_in(request)))
+    return Status(201, job_json(retry_publish(find_job(request, job_id), acting_user=signed_in(request))))
 
 
 @router.post("/admin/image-versions/{uuid:version_id}/withdraw", response=StateOut)

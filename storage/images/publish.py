@@ -12,6 +12,7 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import F, Max
 from django.utils import timezone
+from kombu.exceptions import OperationalError
 
 from storage.errors import PublishCancelled, PublishNotPossible
 from storage.images.built import build
@@ -23,6 +24,7 @@ from webvm.accounts.audit import record
 from webvm.accounts.models import User
 from webvm.errors import PermissionDenied, WebVMError
 
+QUEUE_UNREACHABLE = "The queue of the workers cannot be reached, so that nobody would do the job. Try again."
 ACTIVE = (PublishState.QUEUED, PublishState.RUNNING)
 _log = logging.getLogger(__name__)
 
@@ -45,6 +47,7 @@ def start_publish(recipe_text: str, *, acting_user: User | None, in_worker: bool
         record("start_publish", acting_user=acting_user, target=job, slug=recipe.slug)
         if in_worker:
             transaction.on_commit(lambda: send_to_worker(job.pk))
+    job.refresh_from_db()
     return job
 
 
@@ -182,7 +185,13 @@ def send_to_worker(job_id: UUID) -> None:
     """Queues the job for a worker. Sending it twice does no harm."""
     from storage.tasks import publish_image
 
-    publish_image.delay(str(job_id))
+    try:
+        publish_image.delay(str(job_id))
+    except (OSError, OperationalError):
+        _log.exception("the job %s could not be queued", job_id)
+        PublishJob.objects.filter(pk=job_id, state=PublishState.QUEUED).update(
+            state=PublishState.FAILED, error=QUEUE_UNREACHABLE, finished_at=timezone.now()
+        )
 
 
 def _claim(job_id: UUID, worker: str) -> PublishJob | None:
