@@ -30,6 +30,9 @@ const PATIENCE = 10_000;
 /** Console bytes are handed on in batches, so that a busy guest costs one message per few milliseconds, not per byte. */
 const BATCH = 8;
 
+/** Where v86 puts the initrd. */
+const INITRD_AT = 64 << 20;
+
 export interface PcOptions {
   config: MachineConfig;
   firmware: Firmware;
@@ -66,6 +69,12 @@ export class Pc extends Emitter<MachineEvents> implements Machine {
   async boot(): Promise<void> {
     const { kernel, initrd } = await this.options.firmware.loadKernel();
     const { config } = this.options;
+    if (this.size.ramBytes < INITRD_AT + initrd.length) {
+      throw new MachineError(
+        "firmware",
+        `A machine of ${config.memory_mib} MiB is too small to boot: its initrd does not fit.`,
+      );
+    }
     // v86 writes the boot header into the kernel's image, so it gets copies.
     await this.create({
       bzimage: { buffer: copy(kernel) },
