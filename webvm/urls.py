@@ -13,6 +13,7 @@ handler429 = "webvm.views.too_many_requests"
 urlpatterns = [
     path("", views.landing, name="landing"),
     path("favicon.svg", views.favicon, name="favicon"),
+    path("favicon.ico", views.favicon),  # what the Django admin and old browsers ask for
     path("admin/", admin.site.urls),
     path("", include("webvm.accounts.urls")),  # before allauth's: it guards some of those pages
     path("accounts/", include("allauth.urls")),
