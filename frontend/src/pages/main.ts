@@ -19,4 +19,3 @@ installConfirm(document);
 installFragmentForms(document);
 installShare(document); // after the fragment is in the form
 installPublishJob(document);
-installShare(document);

@@ -1,6 +1,8 @@
 /** The page a share link opens (`/s/#<secret>`): shows what is shared before the person takes a copy. fragment.ts has put
  * the secret into the form; the form itself is what opens the copy. */
 
+import { keepSecret } from "./fragment";
+
 interface Preview {
   name: string;
   image: string;
@@ -30,6 +32,10 @@ export function installShare(document: Document): void {
   };
   show();
   addEventListener("hashchange", show);
+  // Whoever signs in first, or is told to, finds the secret again afterwards.
+  const keep = (): void => keepSecret(`#${secret.value}`, location.pathname, sessionStorage);
+  form.addEventListener("submit", keep);
+  form.querySelector("[data-keep-fragment]")?.addEventListener("click", keep);
 }
 
 async function preview(form: HTMLFormElement, secret: string): Promise<void> {
