@@ -38,6 +38,7 @@ PROGRAMS = {
     "power": "/usr/lib/webvm/power",
     "policy-rc.d": "/usr/sbin/policy-rc.d",
 }
+LIBRARIES = {"confmodule": "/usr/lib/webvm/confmodule"}
 POWER_NAMES = ("poweroff", "reboot", "halt", "shutdown")
 
 
@@ -48,8 +49,12 @@ def guest_package() -> Package:
 def make_guest_deb(recipe: Recipe, tree: Tree) -> Deb:
     """The package as `read_deb` would give it: its files are spooled, not yet on the tree."""
     files: dict[str, tuple[bytes, int]] = {
-        path: ((HERE / name).read_bytes(), 0o755) for name, path in PROGRAMS.items()
+        path: ((HERE / name).read_bytes(), mode)
+        for group, mode in ((PROGRAMS, 0o755), (LIBRARIES, 0o644))
+        for name, path in group.items()
     }
+    # The kernel and its initramfs are given to the emulator, so there are no links to them.
+    files["/etc/kernel-img.conf"] = (b"do_symlinks = no\ndo_initrd = no\n", 0o644)
     rules = [f"path-exclude={glob}" for glob in recipe.exclude] + [f"path-include={glob}" for glob in recipe.include]
     if rules:
         files["/etc/dpkg/dpkg.cfg.d/webvm"] = ("".join(f"{rule}\n" for rule in rules).encode(), 0o644)

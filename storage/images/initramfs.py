@@ -13,7 +13,7 @@ from storage.images.errors import BadTree
 from storage.images.tree import Node, Tree
 
 # The disk of the emulated PC, its file system, and virtio for a machine that has it. ext4 asks for crc32c by itself.
-ALWAYS = ("crc32c_generic", "ata_piix", "ata_generic", "sd_mod", "ext4")
+ALWAYS = ("crc32c_generic", "ata_piix", "sd_mod", "ext4")
 VIRTIO = ("virtio_pci", "virtio_blk")
 
 
