@@ -11,6 +11,7 @@ from pathlib import Path
 from storage.images.apt import Selection, fetch_packages
 from storage.images.deb import read_deb
 from storage.images.debroot import PathFilter, merge_usr, unpack_packages
+from storage.images.depmod import write_module_indexes
 from storage.images.errors import BadRecipe, BadTree
 from storage.images.ext4 import BLOCK, write_image
 from storage.images.guest_package import HERE, guest_package, make_guest_deb
@@ -82,6 +83,7 @@ def _build(recipe: Recipe, selection: Selection, tree: Tree, work_dir: Path, rep
     )
     _write_settings(recipe, tree)
     version = _kernel_version(tree)
+    write_module_indexes(tree, version)
     kernel, initrd, disk = work_dir / "vmlinuz", work_dir / "initrd", work_dir / "disk.img"
     bios, vga_bios = work_dir / "bios.bin", work_dir / "vgabios.bin"
     kernel.write_bytes(tree.read(f"/boot/vmlinuz-{version}") or b"")

@@ -33,10 +33,15 @@ def find_modules(tree: Tree, version: str) -> dict[str, str]:
     return found
 
 
+def modinfo(raw: bytes, field: str) -> list[str]:
+    """The values of a field in a module's .modinfo section."""
+    pattern = rb"(?<=\0)" + field.encode() + rb"=([\x20-\x7e]*)\0"
+    return [match.decode("ascii") for match in re.findall(pattern, raw)]
+
+
 def module_dependencies(raw: bytes) -> list[str]:
     """What a module names in the `depends` field of its .modinfo section."""
-    match = re.search(rb"(?:^|\0)depends=([^\0]*)\0", raw)
-    return [name.replace("-", "_") for name in match[1].decode("ascii", "replace").split(",") if name] if match else []
+    return [name.replace("-", "_") for text in modinfo(raw, "depends") for name in text.split(",") if name]
 
 
 def load_order(tree: Tree, modules: dict[str, str], wanted: Iterable[str]) -> list[str]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import time
 from contextlib import suppress
 from pathlib import Path
 
 from storage.errors import ChunkNotFound, StoreUnavailable
 from storage.signing import sign_path
 from storage.stores import check_key
+
+ABANDONED_S = 24 * 3600
 
 
 class LocalStore:
@@ -19,6 +22,7 @@ class LocalStore:
     def __init__(self, folder: str | Path, base_url: str) -> None:
         self.folder = Path(folder)
         self.base_url = base_url
+        self._is_tidy = False
 
     def path(self, key: str) -> Path:
         """The file of a key."""
@@ -34,6 +38,7 @@ class LocalStore:
         temporary = self.folder / "tmp" / secrets.token_hex(16)
         try:
             self._make_folder(temporary.parent)
+            self._tidy(temporary.parent)
             self._make_folder(path.parent)
             with open(temporary, "xb") as file:
                 file.write(stored)
@@ -78,6 +83,16 @@ class LocalStore:
         if key.startswith("pub/"):
             return self.base_url + key
         return self.base_url + sign_path(key, expires_in)
+
+    def _tidy(self, folder: Path) -> None:
+        """Once in a process: removes what writes left that were cut off by a crash long ago."""
+        if self._is_tidy:
+            return
+        self._is_tidy = True
+        for path in folder.iterdir():
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < time.time() - ABANDONED_S:
+                    path.unlink()
 
     def _make_folder(self, folder: Path) -> None:
         """Makes the folder and its parents, each durable in its parent before something is put into it."""

@@ -140,6 +140,16 @@ class TestLocal:
         store.put(PUB, b"a frame")
         assert store.get(PUB) == b"a frame"
 
+    def test_what_a_crash_left_is_removed_a_day_later(self, tmp_path: Path) -> None:
+        (tmp_path / "tmp").mkdir()
+        left, fresh = tmp_path / "tmp" / "left", tmp_path / "tmp" / "fresh"
+        left.write_bytes(b"half a fr")
+        fresh.write_bytes(b"just being wri")
+        os.utime(left, (0, 0))
+        LocalStore(tmp_path, "/chunks/").put(PUB, b"a frame")
+        assert not left.exists()
+        assert fresh.exists()
+
     def test_bytes_are_on_the_disk_before_the_name(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
