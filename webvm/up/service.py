@@ -21,6 +21,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.migration import Migration
 
 from webvm.accounts.bootstrap import ensure_first_admin
+from webvm.accounts.models import User
 from webvm.up.client import BASE_DIR, Client
 from webvm.up.errors import UpError
 from webvm.up.locks import only_one, remove_status, write_status
@@ -66,64 +67,60 @@ class Service:
             Client().ensure_build(self.report)
             migrate(self.report)
             stack.callback(self.stop)
-            self.start(listener, held)
-            sign_in = self.say_ready()
+            server, worker = self.parts(listener, held)
+            with self.report.step("Starting the server", START_S):
+                sign_in = self.start_server(server, listener)
+            self.say_ready(sign_in)
+            self.start(worker)  # after the server, which somebody waits for
             if needs_starter():
                 publish_starter(self.report, self.watch)
-                self.report.line(f"The starter image is published. Open {sign_in or self.url + '/'}")
+                self.report.line("The starter image is published: machines can be started.")
+                if sign_in:
+                    self.say_ready(None if has_signed_in() else sign_in)
             first_run_is_over(self.data_dir).touch()
             self.report.line("Press Ctrl-C to stop.")
             while True:
                 self.watch()
 
-    def start(self, listener: socket.socket, held: IO[bytes]) -> None:
-        """Start the worker and the server, and wait until the server answers."""
+    def parts(self, listener: socket.socket, held: IO[bytes]) -> tuple[Child, Child]:
+        """The server and the worker, not yet started."""
         environ = {**os.environ, "DJANGO_SETTINGS_MODULE": "webvm.settings", "PYTHONUNBUFFERED": "1"}
         logs = self.data_dir / "log"
-        with explained(self.options):
-            listener.listen(128)
-        server = Child(
-            "server",
-            [sys.executable, "-m", "daphne", "--fd", str(listener.fileno()), "webvm.asgi:application"],
-            BASE_DIR,
-            environ,
-            logs / "server.log",
-            held,
-            pass_fds=[listener.fileno()],
-        )
-        worker = Child(
-            "worker",
-            [sys.executable, *WORKER],
-            BASE_DIR,
-            environ,
-            logs / "worker.log",
-            held,
-        )
+        fd = listener.fileno()
+        serve = [sys.executable, "-m", "daphne", "--fd", str(fd), "webvm.asgi:application"]
+        work = [sys.executable, *WORKER]
         for folder in ("queue", "control"):
             (settings.BROKER_DIR / folder).mkdir(parents=True, exist_ok=True)
-        self.children = [server, worker]
-        with self.report.step("Starting the server and the worker", START_S):
-            for child in self.children:
-                child.start()
-            self.tell_status()
-            port = listener.getsockname()[1]
-            deadline = time.monotonic() + READY_S
-            while not answers(self.options, port):
-                if (server.process and server.process.poll() is not None) or time.monotonic() > deadline:
-                    raise UpError(
-                        f"The server did not start; the end of its log, {server.log}:\n{tail(server.log)}"
-                    )
+        return (
+            Child("server", serve, BASE_DIR, environ, logs / "server.log", held, pass_fds=[fd]),
+            Child("worker", work, BASE_DIR, environ, logs / "worker.log", held),
+        )
 
-    def say_ready(self) -> str | None:
-        """Print the address, and the first admin's sign-in link (the answer) as long as it is of use."""
-        path = ensure_first_admin()
+    def start(self, child: Child) -> None:
+        child.start()
+        self.children.append(child)
+        self.tell_status()
+
+    def start_server(self, server: Child, listener: socket.socket) -> str | None:
+        """Start the server, wait until it answers; the first admin's sign-in link as long as it is of use."""
+        with explained(self.options):
+            listener.listen(128)
+        self.start(server)
+        path = ensure_first_admin()  # takes some loading, so it is done while the server loads
+        deadline = time.monotonic() + READY_S
+        while not answers(self.options, listener.getsockname()[1]):
+            if (server.process and server.process.poll() is not None) or time.monotonic() > deadline:
+                raise UpError(
+                    f"The server did not start; the end of its log, {server.log}:\n{tail(server.log)}"
+                )
+        return f"{self.url}{path}" if path else None
+
+    def say_ready(self, sign_in: str | None) -> None:
         self.report.line()
         self.report.line(f"  WebVM is serving at {self.url}/")
-        sign_in = f"{self.url}{path}" if path else None
         if sign_in:
             self.report.line(f"  Sign in as the first admin (the link works once): {sign_in}")
         self.report.line()
-        return sign_in
 
     def watch(self) -> None:
         """One look after the children, and a short sleep."""
@@ -143,6 +140,11 @@ class Service:
             child.stop()
         remove_status(self.data_dir)
         self.report.line(f"Stopped ({time.monotonic() - began:.1f} s).")
+
+
+def has_signed_in() -> bool:
+    """Whether an admin has signed in by now."""
+    return User.objects.filter(is_staff=True).exclude(last_login=None).exists()
 
 
 @contextmanager
