@@ -108,8 +108,13 @@ def _follow(lines: queue.Queue[object], streams: int, report: Report) -> None:
                 name = str(message.get("name", ""))
                 if name in TITLES:
                     report.step(TITLES[name])
+                elif name == "command":
+                    report.log(f"$ {message.get('command', '')}")
                 else:
-                    report.log(" ".join(f"{key} {value}" for key, value in message.items() if key != "type"))
+                    facts = (
+                        f"{key} {value}" for key, value in message.items() if key not in {"type", "name"}
+                    )
+                    report.log(f"{name}: {', '.join(facts)}")
             case "console":
                 report.console(text)
             case "agent":
