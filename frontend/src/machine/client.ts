@@ -95,7 +95,10 @@ export interface Traffic {
 
 export interface MachineStats {
   traffic: Record<TrafficKind, Traffic>;
-  /** Milliseconds by phase, in order: `worker`, `firmware`, `memory` (fetched and verified), `create`, `restore`, `start` (all of it). */
+  /**
+   * Milliseconds by phase: `worker` (compiling the emulator), then at the same time `firmware` and `memory` (fetched and
+   * verified), `machine` (from the firmware's arrival until the guest runs; waits for the memory); `start` is all of it.
+   */
   phases: Record<string, number>;
   disk: { readBytes: number; writtenBytes: number; dirtyBlocks: number; readsWaiting: number };
   cache: { chunks: number; bytes: number };

@@ -129,8 +129,8 @@ export interface Machine {
   on<K extends keyof MachineEvents>(event: K, listener: MachineEvents[K]): () => void;
   /** Power on and boot from the disk, with the kernel given in the firmware. */
   boot(): Promise<void>;
-  /** Restore a captured memory and run on. The disk must be the one captured with it. */
-  resume(memory: Iterable<BlockRun>): Promise<void>;
+  /** Restore a captured memory, which may still be on its way, and run on. The disk must be the one captured with it. */
+  resume(memory: Iterable<BlockRun> | Promise<Iterable<BlockRun>>): Promise<void>;
   pause(): Promise<void>;
   /** Run on after `pause`. */
   run(): Promise<void>;

@@ -1,7 +1,7 @@
 /** The memory of the parent snapshot: what a machine is resumed from, and what its pages are compared with at a save. */
 
 import { LEAF_BLOCKS, type Extent } from "../disk/index-node";
-import { sameWords, wordsOf } from "../disk/known";
+import { isZeroBlock, sameWords, wordsOf } from "../disk/known";
 import type { ChunkSource } from "../disk/source";
 import type { IndexTree } from "../disk/tree";
 import { BLOCK, type BlockMatcher, type BlockRun } from "./machine";
@@ -41,7 +41,10 @@ export async function parentMatcher(tree: IndexTree, source: ChunkSource): Promi
       number = chunks.push(raw && wordsOf(raw)) - 1;
       numbers.set(extent.digest, number);
     }
+    const words = chunks[number];
     for (let i = 0; i < extent.count; i++) {
+      // An image's chunks have zeros in them where its memory has: such a block is as good as absent.
+      if (words && isZeroBlock(words, (extent.offset + i) * WORDS)) continue;
       chunkOf[leaf * LEAF_BLOCKS + extent.first + i] = number;
       offsetOf[leaf * LEAF_BLOCKS + extent.first + i] = extent.offset + i;
     }

@@ -93,22 +93,23 @@ export class Session {
       };
       return { bios, vgaBios, loadKernel };
     });
-    const loading =
-      memory && this.phase("memory", () => this.loadMemory(source, locator, trees.memory, descriptor));
-    const [files] = await Promise.all([firmware, loading]);
-    const machine = new Pc({ config, firmware: files, disk, wasm });
+    let extra: Uint8Array | undefined;
+    const arriving =
+      memory &&
+      this.phase("memory", async () => {
+        await this.loadMemory(source, locator, trees.memory, descriptor);
+        const parts = splitExtra(await memoryRuns(trees.memory, source), trees.memory.blocks);
+        extra = parts.extra;
+        if (extra) this.options.emit("extra", extra.slice());
+        return parts.machine;
+      });
+    // Its failure is heard where it is waited for; the firmware may fail first.
+    arriving?.catch(() => undefined);
+    const machine = new Pc({ config, firmware: await firmware, disk, wasm });
     this.listen(machine);
     this.running = { machine, source, locator, known, disk, trees };
-    const extra = await this.phase("restore", async () => {
-      if (!memory) {
-        await machine.boot();
-        return undefined;
-      }
-      const parts = splitExtra(await memoryRuns(trees.memory, source), trees.memory.blocks);
-      if (parts.extra) this.options.emit("extra", parts.extra.slice());
-      await machine.resume(parts.machine);
-      return parts.extra;
-    });
+    // The emulator is built while the memory is still on its way.
+    await this.phase("machine", () => (arriving ? machine.resume(arriving) : machine.boot()));
     this.phases.start = Math.round(performance.now() - started);
     return { resumed: memory !== null, extra: extra !== undefined };
   }

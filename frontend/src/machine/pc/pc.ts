@@ -84,9 +84,9 @@ export class Pc extends Emitter<MachineEvents> implements Machine {
     await this.start();
   }
 
-  async resume(memory: Iterable<BlockRun>): Promise<void> {
-    await this.create({});
-    loadMemory(this.live.v86.cpu, memory, this.size);
+  async resume(memory: Iterable<BlockRun> | Promise<Iterable<BlockRun>>): Promise<void> {
+    const [runs] = await Promise.all([memory, this.create({})]);
+    loadMemory(this.live.v86.cpu, runs, this.size);
     await this.start();
   }
 
