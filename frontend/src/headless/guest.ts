@@ -1,6 +1,9 @@
 /** One powered-on machine under Node and what one wants from it: wait for text, run commands through the agent. */
 
-import type { Pc } from "../machine/pc/pc";
+import type { Machine } from "../machine/machine";
+
+/** A machine that takes a line for its agent in pieces. */
+export type PatientMachine = Machine & { sendAgentText(text: string): void };
 
 /** A step that could not be done; the message says which and why. */
 export class StepError extends Error {
@@ -30,7 +33,7 @@ export class Guest {
   private readonly decoder = new TextDecoder();
 
   constructor(
-    readonly machine: Pc,
+    readonly machine: PatientMachine,
     output: GuestOutput,
     private readonly deadline: number,
   ) {
