@@ -109,6 +109,7 @@ function openConsole(): void {
   };
   const screen = new Screen(session, shortcut);
   const tabs: Tabs = new Tabs((tab) => {
+    byId("extra-keys").hidden = tab === "screen"; // they type into the terminal
     if (tab === "screen") screen.open();
     else {
       screen.close();
