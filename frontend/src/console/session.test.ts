@@ -157,6 +157,16 @@ describe("the disk", () => {
   });
 });
 
+describe("a disk that stopped while the service was away", () => {
+  it("goes on by itself when the connection is back", async () => {
+    const machine = await running();
+    server.kill();
+    machine.become("stopped-on-disk", "The service cannot be reached.");
+    await vi.waitFor(() => expect(session.view).toMatchObject({ state: "running", failure: undefined }));
+    expect(machine.calls).toContain("retryDisk");
+  });
+});
+
 describe("saving", () => {
   it("stores the screen and becomes the head", async () => {
     const machine = await running();

@@ -321,7 +321,9 @@ export class Session {
         this.options.phases.mark("lease");
         this.conflict = undefined;
         this.checkHead();
-        void this.runOn();
+        // The disk reads that failed for want of a connection: nobody has to press a button for those.
+        if (this.failure?.retry === "disk") void this.retry();
+        else void this.runOn();
         break;
       case "held":
         this.setConflict({ kind: "held", holder: state.holder, since: state.since });
