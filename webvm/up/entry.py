@@ -15,6 +15,7 @@ from webvm.up.errors import StopRequested, UpError, sentence_for
 from webvm.up.options import check_data_dir, read_options, take_arguments
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SAME_WISH_S = 1.0
 
 
 def run_up(argv: Sequence[str]) -> int:
@@ -43,12 +44,16 @@ def refuse(sentence: str) -> int:
 
 
 def listen_for_stop() -> None:
-    """The first signal ends `up` in order, a second one at once (the leash then ends the children)."""
+    """The first signal ends `up` in order; one more, a second later or more, at once (see leash.py)."""
+    first: list[float] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
-        for each in STOP_SIGNALS:
-            signal.signal(each, lambda number, frame: os._exit(1))
-        raise StopRequested
+        if not first:
+            first.append(time.monotonic())
+            raise StopRequested
+        # The terminal, uv and a service manager may each pass on one and the same wish.
+        if time.monotonic() - first[0] > SAME_WISH_S:
+            os._exit(1)
 
     for number in STOP_SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup
