@@ -23,6 +23,7 @@ export class FakeMachine extends Emitter<ClientEvents> implements MachineClient 
   state: MachineState = "loading";
   parent: string | null = null;
   savedExtra: string | undefined;
+  private dirtyBlocks = 0;
   private saves = 0;
 
   become(state: MachineState, message?: string): void {
@@ -84,6 +85,7 @@ export class FakeMachine extends Emitter<ClientEvents> implements MachineClient 
       committed: async (snapshot) => {
         this.calls.push(`committed ${snapshot}`);
         this.parent = snapshot;
+        this.dirtyBlocks = 0;
       },
       discard: async () => {
         this.calls.push("discard");
@@ -104,7 +106,14 @@ export class FakeMachine extends Emitter<ClientEvents> implements MachineClient 
   watchScreen(): void {}
 
   async stats(): Promise<MachineStats> {
-    throw new Error("no statistics");
+    const disk = { readBytes: 0, writtenBytes: 0, dirtyBlocks: this.dirtyBlocks, readsWaiting: 0 };
+    return { traffic: {} as MachineStats["traffic"], phases: {}, disk, cache: { chunks: 0, bytes: 0 } };
+  }
+
+  /** The guest writes to its disk. */
+  writes(blocks: number): void {
+    this.dirtyBlocks += blocks;
+    this.emit("disk", { read: 0, written: 4096 * blocks, dirtyBlocks: this.dirtyBlocks, waiting: false });
   }
 
   async destroy(): Promise<void> {

@@ -198,6 +198,18 @@ describe("saving", () => {
     expect(session.view.unsaved).toBe(true);
   });
 
+  it("starts the count of changes anew, and takes what the guest flushes for no change", async () => {
+    const machine = await running();
+    type("dd\r");
+    machine.writes(500);
+    await session.save("");
+    expect(session.view).toMatchObject({ unsaved: false, dirtyBlocks: 0 });
+    machine.writes(8);
+    expect(session.view).toMatchObject({ unsaved: false, dirtyBlocks: 8 });
+    machine.writes(500);
+    expect(session.view.unsaved).toBe(true);
+  });
+
   it("is refused while another is under way, and cancelled without harm", async () => {
     const machine = await running();
     type("a");

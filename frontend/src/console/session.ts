@@ -12,6 +12,12 @@ import { agentAnswers, promptAppears, reseed, resize, setClock } from "./guest";
 import type { Conflict, PublicState, SaveReport, SavingView, SessionOptions, SessionView } from "./model";
 import { saveMachine } from "./saver";
 
+/**
+ * So many blocks a guest may write without anybody having done anything: it flushes what was in its memory at the save, and
+ * that is in the snapshot already. More is work of its own.
+ */
+const WRITE_BACK_BLOCKS = 64;
+
 export class Session {
   private readonly options: SessionOptions;
   private readonly listeners = new Set<(view: SessionView) => void>();
@@ -51,7 +57,7 @@ export class Session {
       conflict: this.conflict,
       failure: this.failure,
       loading: this.loading,
-      unsaved: this.touched || (this.everTouched && this.dirtyBlocks > 0),
+      unsaved: this.touched || (this.everTouched && this.dirtyBlocks > WRITE_BACK_BLOCKS),
       dirtyBlocks: this.dirtyBlocks,
       waitingForDisk: this.waitingForDisk,
       head: this.head,
@@ -284,6 +290,9 @@ export class Session {
         },
       });
       if (sync === this.sync) this.head = report.snapshot;
+      // Counted from the new snapshot now; the machine tells by itself only when the disk is used again.
+      const stats = await machine.stats().catch(() => undefined);
+      this.dirtyBlocks = stats?.disk.dirtyBlocks ?? 0;
       return report;
     } catch (error) {
       this.touched = true;
