@@ -188,6 +188,8 @@ class VMs(RuleBasedStateMachine):
 
     vms = Bundle("vms")
     numbers = st.integers(0, 99)
+    seldom = st.sampled_from([False, False, False, True])
+    mostly = st.sampled_from([True, True, True, False])
 
     def __init__(self) -> None:
         super().__init__()
@@ -210,6 +212,9 @@ class VMs(RuleBasedStateMachine):
 
     @rule(model=vms, take_over=st.booleans())
     def lease(self, model: ModelVM, take_over: bool) -> None:
+        self.hold(model, take_over=take_over)
+
+    def hold(self, model: ModelVM, *, take_over: bool) -> None:
         session = uuid.uuid4()
         try:
             lease = take_lease(model.vm.pk, session, take_over=take_over, acting_user=self.ada)
@@ -224,8 +229,10 @@ class VMs(RuleBasedStateMachine):
             assert (lease.epoch, lease.head) == (model.epoch + 1, model.head)
             model.epoch, model.holder = lease.epoch, session
 
-    @rule(model=vms, old_epoch=st.booleans(), old_head=st.booleans(), again=st.booleans())
-    def commit(self, model: ModelVM, old_epoch: bool, old_head: bool, again: bool) -> None:
+    @rule(model=vms, leased=mostly, old_epoch=seldom, old_head=seldom, again=st.booleans())
+    def commit(self, model: ModelVM, leased: bool, old_epoch: bool, old_head: bool, again: bool) -> None:
+        if leased and model.holder is None:
+            self.hold(model, take_over=False)
         self.saves += 1
         machine = model.machine.copy()
         bring(model.vm.tenant, machine, machine.write(f"save {self.saves}"))
