@@ -22,7 +22,14 @@ from tests.e2e.steps import Console, sign_up, start_machine
 from tests.support.browser import Profiles, launch
 from tests.support.service import Service
 
-HELLO = "printf '#include <stdio.h>\\nint main(void) { puts(\"hello\"); return 42; }\\n' > hello.c && gcc hello.c -o hello && ./hello"
+HELLO = (
+    "printf '#include <stdio.h>\\nint main(void) { puts(\"hello\"); return 42; }\\n' > hello.c"
+    " && gcc hello.c -o hello && ./hello"
+)
+ANSWER = """() => {
+  window.webvm.send("echo ans$((40+2))\\r");
+  return window.webvm.waitForText(/ans42/, 60000);
+}"""
 
 
 class Network:
@@ -41,7 +48,7 @@ class Network:
 
 
 def open_console(context: BrowserContext, url: str) -> dict[str, float]:
-    """Seconds from navigating to the console until a typed command has been answered, and the traffic of it."""
+    """Seconds from navigating to the console until a typed command was answered, and its traffic."""
     page = context.new_page()
     network = Network(page)
     began = time.perf_counter()
@@ -49,19 +56,17 @@ def open_console(context: BrowserContext, url: str) -> dict[str, float]:
     page.wait_for_function("() => window.webvm !== undefined")
     page.evaluate("() => window.webvm.whenRunning()")
     running = time.perf_counter() - began
-    page.evaluate(
-        "() => { window.webvm.send('echo ans$((40+2))\\r'); return window.webvm.waitForText(/ans42/, 60000); }"
-    )
+    page.evaluate(ANSWER)
     answered = time.perf_counter() - began
     stats = Console(page).stats()
     page.close()
-    traffic = stats.get("traffic", {})
+    traffic = stats["machine"]["traffic"]
     return {
         "running_s": running,
         "answered_s": answered,
-        "requests": network.requests + sum(kind.get("requests", 0) for kind in traffic.values()),
+        "requests": network.requests + sum(kind["requests"] for kind in traffic.values()),
         "page_wire_bytes": network.bytes,
-        "machine_raw_bytes": sum(kind.get("bytes", 0) for kind in traffic.values()),
+        "machine_raw_bytes": sum(kind["bytes"] for kind in traffic.values()),
     }
 
 
@@ -130,7 +135,9 @@ def main() -> None:
             results["ratio_cold_boot_to_console_cached"] = round(
                 results["plain_v86_cold_boot"]["seconds"] / results["console_cached"]["answered_s"], 1
             )
-            for index, name in enumerate(["save_after_gcc", "save_after_second_gcc", "save_of_nothing", "resume_of_saved"]):
+            for index, name in enumerate(
+                ["save_after_gcc", "save_after_second_gcc", "save_of_nothing", "resume_of_saved"]
+            ):
                 results[name] = medians(each[index] for each in saves)
             profiles.close()
         finally:

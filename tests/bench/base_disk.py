@@ -1,4 +1,4 @@
-"""The published starter image as plain files, for the peer that cold-boots it: disk, kernel, initrd, firmware."""
+"""The starter image as plain files, for the peer that cold-boots it: disk, kernel, initrd, firmware."""
 
 from __future__ import annotations
 

@@ -22,7 +22,8 @@ const emulator = new V86({
   wasm_path: "/v86.wasm",
   memory_size: config.memory_mib * 1024 * 1024,
   vga_memory_size: config.vga_memory_mib * 1024 * 1024,
-  bios: { url: "/bios" }, vga_bios: { url: "/vga_bios" }, bzimage: { url: "/kernel" }, initrd: { url: "/initrd" },
+  bios: { url: "/bios" }, vga_bios: { url: "/vga_bios" },
+  bzimage: { url: "/kernel" }, initrd: { url: "/initrd" },
   cmdline: config.cmdline,
   hda: { url: "/disk.img", async: true, size: config.disk_bytes },
   uart1: true, autostart: true, disable_speaker: true,
@@ -30,7 +31,9 @@ const emulator = new V86({
 let seen = "";
 emulator.add_listener("serial0-output-byte", (byte) => {
   seen += String.fromCharCode(byte);
-  if (window.promptAfter === undefined && /[#$] (\\x1b\\[[?0-9;]*[a-zA-Z])*$/.test(seen)) window.promptAfter = performance.now() - began;
+  if (window.promptAfter === undefined && /[#$] (\\x1b\\[[?0-9;]*[a-zA-Z])*$/.test(seen)) {
+    window.promptAfter = performance.now() - began;
+  }
   if (seen.length > 100000) seen = seen.slice(-50000);
 });
 window.seen = () => seen.slice(-2000);
@@ -56,7 +59,9 @@ class Files(http.server.BaseHTTPRequestHandler):
         path = (V86 if name in {"libv86.mjs", "v86.wasm"} else self.folder) / name
         if not path.is_file():
             return self.answer(404, b"", "text/plain")
-        kind = {".mjs": "text/javascript", ".wasm": "application/wasm"}.get(path.suffix, "application/octet-stream")
+        kind = {".mjs": "text/javascript", ".wasm": "application/wasm"}.get(
+            path.suffix, "application/octet-stream"
+        )
         asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
         if asked is None:
             return self.answer(200, path.read_bytes(), kind)
@@ -65,7 +70,9 @@ class Files(http.server.BaseHTTPRequestHandler):
             file.seek(first)
             body = file.read(last - first + 1)
         size = path.stat().st_size
-        return self.answer(206, body, kind, {"Content-Range": f"bytes {first}-{first + len(body) - 1}/{size}"})
+        return self.answer(
+            206, body, kind, {"Content-Range": f"bytes {first}-{first + len(body) - 1}/{size}"}
+        )
 
     def answer(self, status: int, body: bytes, kind: str, extra: dict[str, str] | None = None) -> None:
         self.send_response(status)

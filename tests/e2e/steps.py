@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page
 
 PASSWORD = "correct horse battery staple"
 BOOT_MS = 90_000
@@ -17,6 +18,16 @@ COMMAND_MS = 120_000  # a cold gcc in an emulator on a busy machine
 
 # What a shell prompt of the starter image looks like at the end of the screen.
 PROMPT = r"[#$] $"
+
+
+def new_email(who: str) -> str:
+    return f"{who}-{uuid4().hex[:8]}@example.org"
+
+
+def csrf_headers(page: Page) -> dict[str, str]:
+    """What a request of a signed-in page must carry to change anything."""
+    token = next((cookie["value"] for cookie in page.context.cookies() if cookie["name"] == "csrftoken"), "")
+    return {"X-CSRFToken": token, "Referer": page.url}
 
 
 def sign_up(page: Page, url: str, email: str) -> None:
@@ -84,7 +95,7 @@ class Console:
     _mark = 0
 
     def run(self, command: str, timeout_ms: int = COMMAND_MS) -> str:
-        """Run a shell command; its output. The marks are computed by the shell, so the echo cannot match them."""
+        """A shell command's output. The marks are made by the shell, so the echo cannot match them."""
         Console._mark += 1
         begin, end = f"<{Console._mark}>", f"</{Console._mark}:"
         self.send(f'printf "<%s>\\n" {Console._mark}; {command}; printf "</%s:%s>\\n" {Console._mark} $?\r')
@@ -123,7 +134,7 @@ def eventually(check: Any, seconds: float = 30, what: str = "") -> Any:
 
 @contextmanager
 def swapped_chunks(folder: Path, replacement: str) -> Iterator[None]:
-    """Every stored public chunk goes `missing`, becomes a `lying` copy of another one, or an `unreadable` folder; afterwards all is as before."""
+    """Every public chunk goes `missing`, is another one's copy (`lying`), or a folder (`unreadable`); for a while."""
     away = folder.with_name(folder.name + ".away")
     folder.rename(away)
     try:
@@ -148,16 +159,3 @@ def swapped_chunks(folder: Path, replacement: str) -> Iterator[None]:
             trash.rmdir()
         else:
             away.rename(folder)
-
-
-__all__ = [
-    "PASSWORD",
-    "Console",
-    "count_of",
-    "eventually",
-    "expect",
-    "sign_in",
-    "sign_up",
-    "start_machine",
-    "swapped_chunks",
-]

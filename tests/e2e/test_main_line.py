@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
-from uuid import uuid4
 
 from playwright.sync_api import expect
 
 from tests.e2e.conftest import Profiles, Service
-from tests.e2e.steps import Console, count_of, eventually, sign_in, sign_up, start_machine
+from tests.e2e.steps import (
+    Console,
+    count_of,
+    csrf_headers,
+    eventually,
+    new_email,
+    sign_in,
+    sign_up,
+    start_machine,
+)
 
 PROGRAM = "int main(void) { return 42; }"
 COUNTER = "(i=0; while :; do i=$((i+1)); echo $i > /root/counter; sleep 1; done) &"
-
-
-def new_email(who: str) -> str:
-    return f"{who}-{uuid4().hex[:8]}@example.org"
 
 
 def test_the_demo_of_the_talk(service: Service, profiles: Profiles) -> None:
@@ -35,12 +39,14 @@ def test_the_demo_of_the_talk(service: Service, profiles: Profiles) -> None:
     console.wait_for(r"written")
     assert PROGRAM in console.run("cat answer.c")
     page.keyboard.type("gcc -O2 answer.c -o answer\n", delay=5)
-    page.keyboard.type("./answer; echo \"it says $?\"\n", delay=5)
+    page.keyboard.type('./answer; echo "it says $?"\n', delay=5)
     console.wait_for(r"it says 42")
     assert "GCC" in console.run("gcc --version | head -1").upper()
 
 
-def test_a_saved_machine_goes_on_elsewhere_and_a_link_gives_a_copy(service: Service, profiles: Profiles) -> None:
+def test_a_saved_machine_goes_on_elsewhere_and_a_link_gives_a_copy(
+    service: Service, profiles: Profiles
+) -> None:
     owner = new_email("owner")
     first = profiles.new()
     page = first.new_page()
@@ -68,12 +74,12 @@ def test_a_saved_machine_goes_on_elsewhere_and_a_link_gives_a_copy(service: Serv
     eventually(lambda: count_of(resumed) > start, what="the counter goes on")
 
     # A share link, made on the page, opened by somebody else in another profile.
-    page.get_by_role("button", name=re.compile("share", re.I)).first.click()
+    page.get_by_role("button", name="Share").click()
     dialog = page.get_by_role("dialog")
-    make = dialog.get_by_role("button", name=re.compile("make|create|save and share", re.I)).first
-    make.click()
-    eventually(lambda: "/s/#" in (dialog.inner_html() + " ".join(link_fields(dialog))), 90, "the dialog shows a link")
-    url = next(text for text in [*link_fields(dialog), *re.findall(r"https?://\S+/s/#[\w-]+", dialog.inner_text())] if "/s/#" in text)
+    dialog.get_by_role("button", name=re.compile("^(Save and share|Make a link)$")).click()
+    shown = dialog.locator("#share-url")
+    expect(shown).to_have_text(re.compile(r"/s/#[\w-]{43}$"), timeout=90_000)
+    url = shown.inner_text()
 
     other = profiles.new()
     page2 = other.new_page()
@@ -96,12 +102,11 @@ def test_a_saved_machine_goes_on_elsewhere_and_a_link_gives_a_copy(service: Serv
     assert fork.run(draw) != resumed.run(draw)
 
     # The original, deleted, does not take the fork with it.
+    resumed_id = resumed.vm_id
     page.goto(f"{service.url}/machines/")
     fork_path = f"/vms/{fork.vm_id}/"
     other_state = other.storage_state()
-    answer = page.request.delete(
-        f"{service.url}/api/v1/vms/{resumed.vm_id}", headers={"X-CSRFToken": csrf(page), "Referer": service.url}
-    )
+    answer = page.request.delete(f"{service.url}/api/v1/vms/{resumed_id}", headers=csrf_headers(page))
     assert answer.ok, answer.text()
     other.close()
     again = profiles.new(storage_state=other_state)
@@ -112,14 +117,6 @@ def test_a_saved_machine_goes_on_elsewhere_and_a_link_gives_a_copy(service: Serv
     assert "changed-by-the-fork" in fork.run("cat /root/note")
 
 
-def link_fields(dialog) -> list[str]:  # type: ignore[no-untyped-def] # a Playwright locator
-    return [field.input_value() for field in dialog.locator("input[readonly], textarea[readonly]").all()]
-
-
-def csrf(page) -> str:  # type: ignore[no-untyped-def] # a Playwright page
-    return next((cookie["value"] for cookie in page.context.cookies() if cookie["name"] == "csrftoken"), "")
-
-
 def test_a_guest_opens_a_link_without_an_account(service: Service, profiles: Profiles) -> None:
     page = profiles.new().new_page()
     sign_up(page, service.url, new_email("host"))
@@ -127,9 +124,7 @@ def test_a_guest_opens_a_link_without_an_account(service: Service, profiles: Pro
     console.run("echo hello-guest > /root/note")
     snapshot = console.save("for guests")["snapshot"]
     made = page.request.post(
-        f"{service.url}/api/v1/snapshots/{snapshot['id'] if isinstance(snapshot, dict) else snapshot}/links",
-        data={"mode": "fork"},
-        headers={"X-CSRFToken": csrf(page), "Referer": service.url},
+        f"{service.url}/api/v1/snapshots/{snapshot}/links", data={"mode": "fork"}, headers=csrf_headers(page)
     )
     assert made.ok, made.text()
     guest = profiles.new().new_page()
