@@ -18,9 +18,8 @@ from tests.e2e.steps import (
     swapped_chunks,
 )
 
-
 SAVE_LATER = """message => {
-  window.later = window.webvm.save({message}).then(answer => JSON.stringify(answer), error => "failed: " + error);
+  window.later = window.webvm.save({message}).then(answer => JSON.stringify(answer), error => String(error));
 }"""
 
 
@@ -61,7 +60,7 @@ def test_a_server_killed_in_a_save(service: Service, profiles: Profiles) -> None
 
 @pytest.mark.parametrize("replacement", ["missing", "lying", "unreadable"])
 def test_damaged_chunks(service: Service, profiles: Profiles, replacement: str) -> None:
-    """A clear message, nothing wrong for the guest; with the chunks back, "try again" goes on where it stopped."""
+    """A clear message, nothing wrong for the guest; with the chunks back, "try again" goes on."""
     page = profiles.new().new_page()
     sign_up(page, service.url, new_email("damage"))
     console = start_machine(page, service.url)
