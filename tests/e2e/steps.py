@@ -134,7 +134,7 @@ def eventually(check: Any, seconds: float = 30, what: str = "") -> Any:
 
 @contextmanager
 def swapped_chunks(folder: Path, replacement: str) -> Iterator[None]:
-    """Every public chunk goes `missing`, is a copy of another (`lying`), or a folder (`unreadable`), a while."""
+    """Every public chunk goes `missing`, a copy of another (`lying`), or a folder (`unreadable`), a while."""
     away = folder.with_name(folder.name + ".away")
     folder.rename(away)
     try:
