@@ -57,6 +57,8 @@ interface Terminal {
 }
 
 const DEFAULT_MS = 30_000;
+/** Longer than a lease that nobody renews lasts. */
+const RUNNING_MS = 60_000;
 
 export function makeAutomation(session: Session, terminal: Terminal, phases: Phases): WebVM {
   return Object.freeze({
@@ -66,7 +68,7 @@ export function makeAutomation(session: Session, terminal: Terminal, phases: Pha
     get error() {
       return session.view.failure?.message ?? null;
     },
-    whenRunning: (timeoutMs = DEFAULT_MS) => whenRunning(session, timeoutMs),
+    whenRunning: (timeoutMs = RUNNING_MS) => whenRunning(session, timeoutMs),
     send: (text: string) => terminal.send(String(text)),
     screenText: () => terminal.screenText(),
     waitForText: (pattern: RegExp | string, timeoutMs = DEFAULT_MS) =>
@@ -96,7 +98,9 @@ function whenRunning(session: Session, timeoutMs: number): Promise<void> {
       const { state, failure, conflict } = session.view;
       if (state === "running") settle(resolve);
       else if (failure?.retry === "start") settle(() => reject(new Expected("error", failure.message)));
-      else if (conflict) settle(() => reject(new Expected(conflict.kind, "The person must choose first.")));
+      // A lease that is held elsewhere may be given back, or run out.
+      else if (conflict && conflict.kind !== "held")
+        settle(() => reject(new Expected(conflict.kind, "The person must choose first.")));
     };
     const timer = setTimeout(() => {
       const { state } = session.view;

@@ -62,7 +62,7 @@ export class ConflictDialog {
         const ago = formatAgo(conflict.since) || "a while ago";
         return {
           title: "This machine is open somewhere else",
-          text: `${conflict.holder} opened it ${ago}. Only one place at a time can save it. Taking over pauses it there; what was not saved there can still be kept as a copy.`,
+          text: `${conflict.holder} opened it ${ago}. Only one place at a time can save it. Taking over pauses it there; what was not saved there can still be kept as a copy. When it is closed there, it opens here.`,
           choices: [leave, copy, takeOver],
         };
       }

@@ -273,8 +273,21 @@ describe("conflicts", () => {
     expect(session.view.unsaved).toBe(false);
   });
 
+  it("simply opens the newer save when nothing was done here", async () => {
+    const machine = await running();
+    snapshot = "newer";
+    server.head = "newer";
+    server.kill();
+    await vi.waitFor(() => expect(machines).toHaveLength(2));
+    await vi.waitFor(() =>
+      expect(session.view).toMatchObject({ state: "running", head: "newer", conflict: undefined }),
+    );
+    expect(machine.calls).toContain("destroy");
+  });
+
   it("sees a newer save when it comes back from being offline", async () => {
     const machine = await running();
+    type("mine");
     server.head = "newer";
     server.kill();
     await vi.waitFor(() => expect(session.view.conflict).toEqual({ kind: "head_moved" }));

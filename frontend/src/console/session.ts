@@ -329,6 +329,11 @@ export class Session {
       case "online":
         this.options.phases.mark("lease");
         this.conflict = undefined;
+        if (this.headMoved() && !this.everTouched && !this.loading) {
+          // Nothing was done here that could be lost: simply the newer save.
+          void this.start();
+          break;
+        }
         this.checkHead();
         // The disk reads that failed for want of a connection: nobody has to press a button for those.
         if (this.failure?.retry === "disk") void this.retry();
@@ -348,11 +353,16 @@ export class Session {
     }
   }
 
-  /** Whether the VM's head is still what this machine started from. During a save it may be the save itself. */
   private checkHead(): void {
+    if (this.headMoved()) this.setConflict({ kind: "head_moved" });
+  }
+
+  /** Whether the VM's head is not what this machine started from. During a save it may be the save itself. */
+  private headMoved(): boolean {
     const { state } = this.sync;
-    if (state.kind !== "online" || !this.descriptor || this.saving) return;
-    if (state.head !== this.head) this.setConflict({ kind: "head_moved" });
+    return (
+      state.kind === "online" && this.descriptor !== undefined && !this.saving && state.head !== this.head
+    );
   }
 
   private setConflict(conflict: Conflict): void {

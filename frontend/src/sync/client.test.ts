@@ -8,7 +8,7 @@ afterEach(() => {
   for (const client of clients.splice(0)) client.close();
 });
 
-function connect(server: FakeServer, more: { renewMs?: number; requestMs?: number } = {}): SyncClient {
+function connect(server: FakeServer, more: { renewMs?: number; heldMs?: number } = {}): SyncClient {
   const client = new SyncClient({
     url: "ws://x/",
     session: "mine",
@@ -85,6 +85,19 @@ describe("the lease", () => {
     await expect(client.whenOnline()).rejects.toMatchObject({ code: "lease_held" });
     await client.takeOver();
     expect(client.state).toMatchObject({ kind: "online", epoch: 2 });
+  });
+
+  it("is ours as soon as whoever held it is gone", async () => {
+    const server = new FakeServer();
+    server.takeAway("Ada");
+    const client = connect(server, { heldMs: 20 });
+    await until(client, "held");
+    const seen: string[] = [];
+    client.onState((state) => seen.push(state.kind));
+    await new Promise((resolve) => setTimeout(resolve, 70));
+    expect(seen.filter((kind) => kind !== "held")).toEqual([]);
+    server.lease = undefined;
+    await until(client, "online");
   });
 
   it("is lost when somebody takes over, and can be taken back", async () => {

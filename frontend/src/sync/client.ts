@@ -28,6 +28,8 @@ export interface Timing {
   stallMs: number;
   backoffFirstMs: number;
   backoffMostMs: number;
+  /** How often a lease that somebody else holds is asked for again: it may have run out, or been given back. */
+  heldMs: number;
 }
 
 export const TIMING: Timing = {
@@ -38,6 +40,7 @@ export const TIMING: Timing = {
   stallMs: 30_000,
   backoffFirstMs: 250,
   backoffMostMs: 8_000,
+  heldMs: 3_000,
 };
 
 export interface SyncOptions {
@@ -146,10 +149,12 @@ export class SyncClient {
   private async live(): Promise<void> {
     let attempt = 0;
     while (!this.closing) {
-      if (this.current.kind === "held" || this.current.kind === "lost") {
+      if (this.current.kind === "held") await this.sleep(this.timing.heldMs);
+      else if (this.current.kind === "lost") {
         await this.sleep(undefined);
         continue;
       }
+      if (this.closing) return;
       const connection = new Connection(this.options.openSocket, this.options.url, this.timing.openMs);
       this.connection = connection;
       connection.onChunk = (outcome) => this.onChunk(outcome);

@@ -12,6 +12,7 @@ const FAST: Timing = {
   stallMs: 80,
   backoffFirstMs: 4,
   backoffMostMs: 16,
+  heldMs: 50,
 };
 const clients: SyncClient[] = [];
 
