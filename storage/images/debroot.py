@@ -12,14 +12,18 @@ from pathlib import Path
 from storage.images.deb import Deb, Entry, read_deb
 from storage.images.errors import BadPackage
 from storage.images.resolve import Package
+from storage.images.scripts import has_work
 from storage.images.tree import Node, Tree
 
 DATABASE = "/var/lib/dpkg"
 THREADS = 2
 # Control files that dpkg keeps elsewhere, or not at all.
 NOT_INFO = ("control", "list")
-# A package with one of these has work left that only the guest can do.
-SCRIPTS = ("postinst", "config")
+# The preinst scripts that the guest is to run, one path a line; read and removed by guest/configure.
+PREINST_LIST = "/var/lib/webvm/preinst"
+# What debconf would answer: "template<TAB>default" lines, for the stand-ins of guest/configure.
+DEFAULTS = "/var/lib/webvm/defaults"
+OWN_DEFAULTS = {"tzdata/Areas": "Etc", "tzdata/Zones/Etc": "UTC"}  # templates without a default
 
 
 class PathFilter:
@@ -54,8 +58,8 @@ def unpack_packages(
     wanted: PathFilter,
     report: Callable[[int, int], None],
 ) -> None:
-    """Puts the packages' files on the tree and writes dpkg's database, in which a package without scripts counts as
-    installed and one with scripts as unpacked: `dpkg --configure -a` in the guest does the rest.
+    """Puts the packages' files on the tree and writes dpkg's database, in which a package whose postinst has no work counts as
+    installed, others as unpacked: `dpkg --configure -a` in the guest does the rest.
 
     Packages that need no reading are in `ready`. `report(done, total)` counts bytes of packages read. Raises `BadPackage`, `BadTree`.
     """
@@ -63,6 +67,8 @@ def unpack_packages(
     total = sum(sizes.values())
     done = 0
     status: list[str] = []
+    preinst: list[str] = []
+    defaults = dict(OWN_DEFAULTS)
     triggers: dict[str, list[str]] = {}
 
     def read(package: Package) -> Deb:
@@ -71,10 +77,26 @@ def unpack_packages(
     with ThreadPoolExecutor(THREADS) as pool:
         for package, deb in zip(packages, pool.map(read, packages), strict=True):
             _place(tree, package, deb.entries, wanted)
-            status.append(_register(tree, package, deb, triggers))
+            defaults |= _template_defaults(deb.control.get("templates", b"")) | OWN_DEFAULTS
+            status.append(_register(tree, package, deb, triggers, preinst))
             done += sizes[package.name]
             report(done, total)
-    register_database(tree, status, triggers)
+    _write_database(tree, status, triggers)
+    tree.write(PREINST_LIST, "".join(f"{path}\n" for path in preinst))
+    tree.write(DEFAULTS, "".join(f"{name}\t{value}\n" for name, value in defaults.items()))
+
+
+def _template_defaults(raw: bytes) -> dict[str, str]:
+    """The default of each template of a package's debconf templates file."""
+    found: dict[str, str] = {}
+    name = ""
+    for line in raw.decode("utf-8", "replace").splitlines():
+        key, _, value = line.partition(": ")
+        if key == "Template":
+            name = value.strip()
+        elif key == "Default":
+            found[name] = value.strip()
+    return found
 
 
 def _place(tree: Tree, package: Package, entries: Iterable[Entry], wanted: PathFilter) -> None:
@@ -98,7 +120,7 @@ def _place(tree: Tree, package: Package, entries: Iterable[Entry], wanted: PathF
             found.mode, found.uid, found.gid, found.mtime = node.mode, node.uid, node.gid, node.mtime
 
 
-def _register(tree: Tree, package: Package, deb: Deb, triggers: dict[str, list[str]]) -> str:
+def _register(tree: Tree, package: Package, deb: Deb, triggers: dict[str, list[str]], preinst: list[str]) -> str:
     """Writes the package's files of the database; returns its stanza of the status file."""
     same = package.fields.get("multi-arch") == "same"
     prefix = f"{DATABASE}/info/{package.name}{':' + package.architecture if same else ''}"
@@ -113,7 +135,9 @@ def _register(tree: Tree, package: Package, deb: Deb, triggers: dict[str, list[s
         if len(words) == 2 and words[0] in ("interest", "interest-await", "interest-noawait"):
             suffix = "/noawait" if words[0] == "interest-noawait" else ""
             triggers.setdefault(words[1], []).append(f"{package.name}{suffix}")
-    pending = any(script in deb.control for script in SCRIPTS)
+    if has_work(deb.control.get("preinst", b"")):
+        preinst.append(f"{prefix}.preinst")
+    pending = has_work(deb.control.get("postinst", b""))
     control = deb.control["control"].decode("utf-8", "replace").rstrip("\n")
     head, _, rest = control.partition("\n")
     stanza = f"{head}\nStatus: install ok {'unpacked' if pending else 'installed'}\n{rest}"
@@ -130,7 +154,7 @@ def _register(tree: Tree, package: Package, deb: Deb, triggers: dict[str, list[s
     return stanza + "\n"
 
 
-def register_database(tree: Tree, status: Iterable[str], triggers: dict[str, list[str]]) -> None:
+def _write_database(tree: Tree, status: Iterable[str], triggers: dict[str, list[str]]) -> None:
     for name in ("updates", "parts", "triggers", "alternatives", "info"):
         tree.make_directory(f"{DATABASE}/{name}")
     tree.write(f"{DATABASE}/status", "\n".join(status))

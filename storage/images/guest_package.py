@@ -38,7 +38,10 @@ PROGRAMS = {
     "power": "/usr/lib/webvm/power",
     "policy-rc.d": "/usr/sbin/policy-rc.d",
 }
-LIBRARIES = {"confmodule": "/usr/lib/webvm/confmodule"}
+LIBRARIES = {
+    "confmodule": "/usr/lib/webvm/confmodule",
+    "ConfModule.pm": "/usr/lib/webvm/perl/Debconf/Client/ConfModule.pm",
+}
 POWER_NAMES = ("poweroff", "reboot", "halt", "shutdown")
 
 

@@ -5,7 +5,7 @@ A cpio archive in the `newc` format (the kernel's Documentation/driver-api/early
 
 from __future__ import annotations
 
-import re
+import struct
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
@@ -34,9 +34,23 @@ def find_modules(tree: Tree, version: str) -> dict[str, str]:
 
 
 def modinfo(raw: bytes, field: str) -> list[str]:
-    """The values of a field in a module's .modinfo section."""
-    pattern = rb"(?<=\0)" + field.encode() + rb"=([\x20-\x7e]*)\0"
-    return [match.decode("ascii") for match in re.findall(pattern, raw)]
+    """The values of a field in the .modinfo section of a module, a 32-bit little-endian ELF file.
+
+    Raises `BadTree` for what is none.
+    """
+    try:
+        if raw[:6] != b"\x7fELF\x01\x01":
+            raise BadTree("A kernel module is not a 32-bit ELF file.")
+        table, size, count, names = *struct.unpack_from("<I", raw, 32), *struct.unpack_from("<HHH", raw, 46)
+        sections = [struct.unpack_from("<IIIIII", raw, table + number * size) for number in range(count)]
+        names_at = sections[names][4]
+        for name, _, _, _, offset, length in sections:
+            if raw.startswith(b".modinfo\0", names_at + name):
+                pairs = [item.partition(b"=") for item in raw[offset : offset + length].split(b"\0")]
+                return [value.decode("utf-8", "replace") for key, _, value in pairs if key == field.encode()]
+    except (struct.error, IndexError) as error:
+        raise BadTree("A kernel module is damaged.") from error
+    return []
 
 
 def module_dependencies(raw: bytes) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,8 +25,19 @@ def tree(tmp_path: Path) -> Iterator[Tree]:
 
 
 def add_module(tree: Tree, path: str, depends: str) -> None:
-    raw = b"\x7fELF\0code\0license=GPL\0depends=" + depends.encode() + b"\0name=x\0vermagic=6.1\0"
-    tree.write(f"/lib/modules/{VERSION}/kernel/{path}.ko", raw)
+    tree.write(f"/lib/modules/{VERSION}/kernel/{path}.ko", module(f"depends={depends}\0license=GPL\0"))
+
+
+def module(info: str) -> bytes:
+    """A 32-bit ELF file of a section of names and a .modinfo section behind something that is not zero."""
+    names = b"\0.shstrtab\0.modinfo\0"
+    body = names + b"junk" + info.encode()
+    at = 52
+    sections = struct.pack("<10I", *[0] * 10)
+    sections += struct.pack("<10I", 1, 3, 0, 0, at, len(names), 0, 0, 1, 0)
+    sections += struct.pack("<10I", 11, 1, 0, 0, at + len(names) + 4, len(info.encode()), 0, 0, 1, 0)
+    head = b"\x7fELF\1\1\1".ljust(16, b"\0") + struct.pack("<HHIIIII", 1, 3, 1, 0, 0, at + len(body), 0)
+    return head + struct.pack("<6H", 52, 0, 0, 40, 3, 1) + body + sections
 
 
 def add_disk_modules(tree: Tree) -> None:
