@@ -35,7 +35,7 @@ def sign_up(page: Page, url: str, email: str) -> None:
     page.get_by_label("Email").fill(email)
     for field in page.locator("input[type=password]").all():
         field.fill(PASSWORD)
-    page.locator("main form button[type=submit]").first.click()
+    page.locator("main form .button-primary").first.click()
     page.wait_for_url("**/machines/**")
 
 
@@ -43,7 +43,7 @@ def sign_in(page: Page, url: str, email: str) -> None:
     page.goto(f"{url}/accounts/login/")
     page.get_by_label("Email").fill(email)
     page.locator("input[type=password]").fill(PASSWORD)
-    page.locator("main form button[type=submit]").first.click()
+    page.locator("main form .button-primary").first.click()
     page.wait_for_url("**/machines/**")
 
 
