@@ -1,8 +1,8 @@
 """Fetching packages from a Debian archive: signed index, digests all the way down, a cache by content.
 
-The chain of trust: the archive keys shipped here sign InRelease, which has the digest of each Packages index, which has the
-digest of each package. A mirror in the middle of an update answers with files that do not fit together; then all is asked
-again, a few times.
+The chain of trust: the archive keys shipped here sign InRelease, which has the digest of each Packages index,
+which has the digest of each package. A mirror in the middle of an update answers with files that do not fit
+together; then all is asked again, a few times.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ class Release:
 
 @dataclass(frozen=True)
 class Selection:
-    """The packages of an image, and loose ones that are only fetched, each with its file in the cache by name.
+    """The packages of an image, and loose ones that are only fetched, each with its file in the cache by
+    name.
 
     `date` is the newest of the archive's releases.
     """
@@ -92,11 +93,11 @@ def fetch_packages(
     keyring: Path = KEYRING,
     pause: Callable[[float], None] = time.sleep,
 ) -> Selection:
-    """Resolves the wanted packages and the `extra` ones of our own, and brings all files into the cache; the `loose` ones
-    come along without what they depend on.
+    """Resolves the wanted packages and the `extra` ones of our own, and brings all files into the cache; the
+    `loose` ones come along without what they depend on.
 
-    Tries the sets of sources in order until one can be reached. `report(done, total)` counts bytes of packages, `note`
-    hears of what a person should know (a suite that was left out). Raises
+    Tries the sets of sources in order until one can be reached. `report(done, total)` counts bytes of
+    packages, `note` hears of what a person should know (a suite that was left out). Raises
     `MirrorUnreachable`, `MirrorInconsistent`, `MirrorUntrusted`, `PackagesUnresolved`.
     """
     names = list(wanted)
@@ -149,7 +150,9 @@ class _Fetcher:
                 reason = str(error)
             except _Missing as error:
                 reason = f"{error} is not there"
-        raise MirrorInconsistent(f"The Debian mirror's files do not fit together: {reason}. Set another mirror.")
+        raise MirrorInconsistent(
+            f"The Debian mirror's files do not fit together: {reason}. Set another mirror."
+        )
 
     def _load(self, source: Source, architecture: str) -> tuple[Release, list[Package]] | None:
         """A suite's packages. One that may be missing, and stays inconsistent, is left out with a note."""
@@ -180,7 +183,7 @@ class _Fetcher:
         until = fields.get("valid-until")
         if until and source.check_valid_until and parsedate_to_datetime(until) < datetime.now(UTC):
             raise MirrorUntrusted(
-                f"{url} was valid until {until} only: the mirror is out of date, or this machine's clock is wrong."
+                f"{url} was valid until {until} only: the mirror is out of date, or the clock here is wrong."
             )
         digests: dict[str, tuple[str, int]] = {}
         for line in fields.get("sha256", "").splitlines():
@@ -203,7 +206,9 @@ class _Fetcher:
     def _index(self, release: Release, architecture: str) -> Iterable[Package]:
         path = f"main/binary-{architecture}/Packages.xz"
         if path not in release.digests:
-            raise MirrorUntrusted(f"{release.source.uri} has no packages for {architecture} in {release.source.suite}.")
+            raise MirrorUntrusted(
+                f"{release.source.uri} has no packages for {architecture} in {release.source.suite}."
+            )
         digest, size = release.digests[path]
         base = f"{release.source.uri}/dists/{release.source.suite}"
         urls = [f"{base}/{path}"]
@@ -346,6 +351,8 @@ class _Fetcher:
                         take(piece)
                         if stop is not None and stop.is_set():
                             raise MirrorUnreachable("The download was stopped.")
+                    if answer.length:
+                        raise ConnectionError("the connection ended early")
                     return
             except urllib.error.HTTPError as error:
                 error.close()
@@ -359,7 +366,8 @@ class _Fetcher:
             except (OSError, http.client.HTTPException) as error:
                 reason = str(error) or type(error).__name__
         raise MirrorUnreachable(
-            f"{url} could not be fetched ({reason}). Check the network, or set another Debian mirror.", url=url
+            f"{url} could not be fetched ({reason}). Check the network, or set another Debian mirror.",
+            url=url,
         )
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from storage.images.apt import Selection, fetch_packages
+from storage.images.bytecode import compile_python
 from storage.images.deb import read_deb
 from storage.images.debroot import PathFilter, merge_usr, unpack_packages
 from storage.images.depmod import write_module_indexes
@@ -27,7 +28,9 @@ BIOS_FILE = "/usr/share/seabios/bios-256k.bin"
 VGA_BIOS_FILE = "/usr/share/seabios/vgabios-stdvga.bin"
 
 Report = Callable[[str, int, int, str], None]
-"""`report(step, done, total, note)`: bytes of a step (download, unpack, write); a note is a line for the log, or ""."""
+"""`report(step, done, total, note)`: bytes of a step (download, unpack, write); a note is a line for the log,
+or "".
+"""
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,11 @@ class DiskBuild:
 def build_disk(
     recipe: Recipe, *, mirror: str | None, cache_dir: Path, work_dir: Path, report: Report
 ) -> DiskBuild:
-    """Makes the disk of a recipe: packages unpacked, not yet configured (`recipe.commands()` does that in the guest).
+    """Makes the disk of a recipe: packages unpacked, not yet configured (`recipe.commands()` does that in the
+    guest).
 
-    `mirror` is as in `find_sources`. Downloads go to `cache_dir` by digest and are reused, `work_dir` gets the result and
-    takes about twice the size of the files while it is made. Raises `ImageBuildError`s.
+    `mirror` is as in `find_sources`. Downloads go to `cache_dir` by digest and are reused, `work_dir` gets
+    the result and takes about twice the size of the files while it is made. Raises `ImageBuildError`s.
     """
     work_dir.mkdir(parents=True, exist_ok=True)
     selection = fetch_packages(
@@ -84,6 +88,13 @@ def _build(recipe: Recipe, selection: Selection, tree: Tree, work_dir: Path, rep
     _write_settings(recipe, tree)
     version = _kernel_version(tree)
     write_module_indexes(tree, version)
+    if not compile_python(tree, lambda done, total: report("compile", done, total, "")):
+        report(
+            "compile",
+            0,
+            0,
+            "The guest compiles Python's common modules itself: this Python is another version.",
+        )
     kernel, initrd, disk = work_dir / "vmlinuz", work_dir / "initrd", work_dir / "disk.img"
     bios, vga_bios = work_dir / "bios.bin", work_dir / "vgabios.bin"
     kernel.write_bytes(tree.read(f"/boot/vmlinuz-{version}") or b"")
@@ -121,7 +132,7 @@ def _write_settings(recipe: Recipe, tree: Tree) -> None:
     ]
     tree.write("/etc/apt/sources.list", "".join(f"{line}\n" for line in lines))
     tree.write("/root/.bashrc", (HERE / "bashrc").read_bytes())
-    tree.write("/root/.profile", "[ -n \"$BASH\" ] && . ~/.bashrc\n")
+    tree.write("/root/.profile", '[ -n "$BASH" ] && . ~/.bashrc\n')
     # The shell is there before base-passwd is configured, which would copy the same lists.
     for name in ("passwd", "group"):
         if tree.find(f"/etc/{name}") is None:
@@ -134,7 +145,9 @@ def _kernel_version(tree: Tree) -> str:
     """The newest kernel on the tree; raises `BadRecipe` when there is none."""
     boot = tree.find("/boot")
     prefix = "vmlinuz-"
-    versions = [name.removeprefix(prefix) for name in (boot.children if boot else ()) if name.startswith(prefix)]
+    versions = [
+        name.removeprefix(prefix) for name in (boot.children if boot else ()) if name.startswith(prefix)
+    ]
     if not versions:
         raise BadRecipe("The recipe's packages bring no kernel: add linux-image-686.", key="packages")
     newest = versions[0]

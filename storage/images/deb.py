@@ -1,4 +1,6 @@
-"""Reading Debian packages (deb(5): an ar archive of debian-binary, control.tar and data.tar) without trusting them."""
+"""Reading Debian packages (deb(5): an ar archive of debian-binary, control.tar and data.tar) without trusting
+them.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +24,12 @@ MAX_CONTROL = 32 << 20  # bytes of all control files of one package
 MAX_UNPACKED = 4 << 30  # bytes of all files of one package
 MAX_MEMBERS = 200_000
 
+DECOMPRESS: dict[str, Callable[[BinaryIO], IO[bytes]]] = {
+    "": lambda raw: raw,
+    ".gz": lambda raw: cast(IO[bytes], gzip.GzipFile(fileobj=raw)),
+    ".xz": lambda raw: cast(IO[bytes], lzma.LZMAFile(raw)),
+    ".zst": lambda raw: cast(IO[bytes], zstandard.ZstdDecompressor().stream_reader(raw)),
+}
 Wanted = Callable[[str], bool]  # says of a path whether its contents are kept
 
 
@@ -35,7 +43,9 @@ class Deb:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One name of the data archive: a path with leading slash, and a node or the path of the hard link's target."""
+    """One name of the data archive: a path with leading slash, and a node or the path of the hard link's
+    target.
+    """
 
     path: str
     node: Node | None
@@ -98,18 +108,10 @@ def _ar_members(stream: BinaryIO) -> Iterator[tuple[str, int, int]]:
 
 @contextmanager
 def _open_tar(raw: BinaryIO, name: str, limit: int) -> Iterator[tarfile.TarFile]:
-    suffix = name.rpartition(".tar")[2]
-    stream: IO[bytes]
-    if suffix == ".xz":
-        stream = cast(IO[bytes], lzma.open(raw))
-    elif suffix == ".zst":
-        stream = cast(IO[bytes], zstandard.ZstdDecompressor().stream_reader(raw))
-    elif suffix == ".gz":
-        stream = cast(IO[bytes], gzip.open(raw))
-    elif suffix == "":
-        stream = raw
-    else:
+    decompress = DECOMPRESS.get(name.rpartition(".tar")[2])
+    if decompress is None:
         raise BadPackage(f"The package has a member {name!r} of unknown compression.")
+    stream = decompress(raw)
     with tarfile.open(fileobj=cast(IO[bytes], _Limited(stream, limit, name)), mode="r|") as tar:
         yield tar
 

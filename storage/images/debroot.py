@@ -27,7 +27,9 @@ OWN_DEFAULTS = {"tzdata/Areas": "Etc", "tzdata/Zones/Etc": "UTC"}  # templates w
 
 
 class PathFilter:
-    """dpkg's path-exclude and path-include: globs in which `*` matches `/` too; an include wins over the excludes."""
+    """dpkg's path-exclude and path-include: globs in which `*` matches `/` too; an include wins over the
+    excludes.
+    """
 
     def __init__(self, exclude: Sequence[str], include: Sequence[str]) -> None:
         self._exclude = self._compile(exclude)
@@ -58,12 +60,16 @@ def unpack_packages(
     wanted: PathFilter,
     report: Callable[[int, int], None],
 ) -> None:
-    """Puts the packages' files on the tree and writes dpkg's database, in which a package whose postinst has no work counts as
-    installed, others as unpacked: `dpkg --configure -a` in the guest does the rest.
+    """Puts the packages' files on the tree and writes dpkg's database, in which a package whose postinst has
+    no work counts as installed, others as unpacked: `dpkg --configure -a` in the guest does the rest.
 
-    Packages that need no reading are in `ready`. `report(done, total)` counts bytes of packages read. Raises `BadPackage`, `BadTree`.
+    Packages that need no reading are in `ready`. `report(done, total)` counts bytes of packages read. Raises
+    `BadPackage`, `BadTree`.
     """
-    sizes = {package.name: 0 if package.name in ready else files[package.name].stat().st_size for package in packages}
+    sizes = {
+        package.name: 0 if package.name in ready else files[package.name].stat().st_size
+        for package in packages
+    }
     total = sum(sizes.values())
     done = 0
     status: list[str] = []
@@ -120,7 +126,9 @@ def _place(tree: Tree, package: Package, entries: Iterable[Entry], wanted: PathF
             found.mode, found.uid, found.gid, found.mtime = node.mode, node.uid, node.gid, node.mtime
 
 
-def _register(tree: Tree, package: Package, deb: Deb, triggers: dict[str, list[str]], preinst: list[str]) -> str:
+def _register(
+    tree: Tree, package: Package, deb: Deb, triggers: dict[str, list[str]], preinst: list[str]
+) -> str:
     """Writes the package's files of the database; returns its stanza of the status file."""
     same = package.fields.get("multi-arch") == "same"
     prefix = f"{DATABASE}/info/{package.name}{':' + package.architecture if same else ''}"
@@ -147,7 +155,9 @@ def _register(tree: Tree, package: Package, deb: Deb, triggers: dict[str, list[s
         if not line.startswith("/"):  # "remove-on-upgrade /path"
             continue
         content = tree.read(line)
-        digest = hashlib.md5(content, usedforsecurity=False).hexdigest() if content is not None else "newconffile"
+        digest = (
+            hashlib.md5(content, usedforsecurity=False).hexdigest() if content is not None else "newconffile"
+        )
         lines.append(f" {line} {digest}")
     if lines:
         stanza += "\nConffiles:\n" + "\n".join(lines)
@@ -158,7 +168,15 @@ def _write_database(tree: Tree, status: Iterable[str], triggers: dict[str, list[
     for name in ("updates", "parts", "triggers", "alternatives", "info"):
         tree.make_directory(f"{DATABASE}/{name}")
     tree.write(f"{DATABASE}/status", "\n".join(status))
-    for name in ("available", "diversions", "statoverride", "lock", "lock-frontend", "triggers/Lock", "triggers/Unincorp"):
+    for name in (
+        "available",
+        "diversions",
+        "statoverride",
+        "lock",
+        "lock-frontend",
+        "triggers/Lock",
+        "triggers/Unincorp",
+    ):
         tree.write(f"{DATABASE}/{name}", b"")
     tree.write(f"{DATABASE}/info/format", "1\n")
     on_files = [f"{path} {who}" for path, list_ in triggers.items() if path.startswith("/") for who in list_]

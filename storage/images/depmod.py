@@ -1,7 +1,8 @@
-"""What depmod(8) computes, from the modules' own .modinfo: which module needs which, and which alias names which.
+"""What depmod(8) computes, from the modules' own .modinfo: which module needs which, and which alias names
+which.
 
-The `.bin` files are the index of kmod's libkmod/libkmod-index.c, big endian: a trie whose nodes hold a prefix, a range of
-children and values with priorities.
+The `.bin` files are the index of kmod's libkmod/libkmod-index.c, big endian: a trie whose nodes hold a
+prefix, a range of children and values with priorities.
 """
 
 from __future__ import annotations
@@ -64,12 +65,15 @@ def _write_node(node: _Node, prefix: str, raw: bytearray) -> int:
 def _underscores(pattern: str) -> str:
     """Aliases are compared with `_` for `-`, except inside brackets."""
     return "".join(
-        part if part.startswith("[") else part.replace("-", "_") for part in re.split(r"(\[[^\]]*\])", pattern)
+        part if part.startswith("[") else part.replace("-", "_")
+        for part in re.split(r"(\[[^\]]*\])", pattern)
     )
 
 
 def write_module_indexes(tree: Tree, version: str) -> None:
-    """Writes modules.dep, modules.alias, modules.softdep, their `.bin` indexes and those of the builtin modules."""
+    """Writes modules.dep, modules.alias, modules.softdep, their `.bin` indexes and those of the builtin
+    modules.
+    """
     base = f"/lib/modules/{version}"
     modules = find_modules(tree, version)
     order = [line.strip() for line in (tree.read(f"{base}/modules.order") or b"").decode().splitlines()]
@@ -94,7 +98,8 @@ def write_module_indexes(tree: Tree, version: str) -> None:
     builtin_aliases = [
         (_underscores(alias), name, 0)
         for name, alias in re.findall(
-            r"([\w-]+)\.alias=([^\0]*)", (tree.read(f"{base}/modules.builtin.modinfo") or b"").decode("utf-8", "replace")
+            r"([\w-]+)\.alias=([^\0]*)",
+            (tree.read(f"{base}/modules.builtin.modinfo") or b"").decode("utf-8", "replace"),
         )
     ]
     tree.write(f"{base}/modules.dep", "".join(f"{line}\n" for _, line, _ in depends))

@@ -33,7 +33,7 @@ class MirrorUntrusted(ImageBuildError):
 class MirrorInconsistent(ImageBuildError):
     code = "mirror_inconsistent"
     status = 502
-    message = "The Debian mirror's files do not fit together: it may be updating itself. Try later, or set another mirror."
+    message = "The Debian mirror's files do not fit together: try later, or set another mirror."
 
 
 class PackagesUnresolved(ImageBuildError):

@@ -1,9 +1,10 @@
 """Writes a tree as an ext4 file system into a sparse file, in one pass and with bounded memory.
 
-The layout follows the kernel's Documentation/filesystems/ext4: 4 KiB blocks, extents, no journal, no checksums, flexible
-block groups. All bitmaps and inode tables stand together at the start, then the directories, then the files in the order
-of their paths, each in one run: reading a directory's files in order reads the disk in order, and few chunks hold all
-the metadata. The same tree and arguments give the same bytes.
+The layout follows the kernel's Documentation/filesystems/ext4: 4 KiB blocks, extents, no journal, no
+checksums, flexible block groups. All bitmaps and inode tables stand together at the start, then the
+directories, then the files in the order of their paths, each in one run: reading a directory's files in order
+reads the disk in order, and few chunks hold all the metadata. The same tree and arguments give the same
+bytes.
 """
 
 from __future__ import annotations
@@ -52,8 +53,12 @@ class _Inode:
     node: Node
     links: int = 0
     extents: list[Extent] = field(default_factory=list)
-    leaves: list[int] = field(default_factory=list)  # blocks that hold extents which do not fit into the inode
-    data: bytes | None = None  # contents that are not the node's own: a directory's entries, a long link's target
+    leaves: list[int] = field(
+        default_factory=list
+    )  # blocks that hold extents which do not fit into the inode
+    data: bytes | None = (
+        None  # contents that are not the node's own: a directory's entries, a long link's target
+    )
 
     @property
     def size(self) -> int:
@@ -77,7 +82,9 @@ class _Layout:
         self.inodes_per_group = min(-(-per_group // INODES_PER_BLOCK) * INODES_PER_BLOCK, 8 * BLOCK)
         self.inodes = self.inodes_per_group * self.groups
         if inodes_wanted > self.inodes:
-            raise DiskTooSmall("There are more files than the disk has inodes for. Give the recipe a larger disk_mib.")
+            raise DiskTooSmall(
+                "There are more files than the disk has inodes for. Give the recipe a larger disk_mib."
+            )
         self.table_blocks = self.inodes_per_group // INODES_PER_BLOCK
         self.descriptor_blocks = -(-self.groups * DESCRIPTOR // BLOCK)
         self.used = bytearray(-(-self.blocks // 8) + BLOCK)
@@ -132,7 +139,9 @@ class _Layout:
         return extents
 
     def take_run(self, count: int) -> int:
-        """The next `count` blocks that lie together (an inode table may not be split); what is skipped stays free."""
+        """The next `count` blocks that lie together (an inode table may not be split); what is skipped stays
+        free.
+        """
         while True:
             while self._cursor < self.blocks and self._is_used(self._cursor):
                 self._cursor += 1
@@ -160,8 +169,8 @@ def write_image(
 ) -> None:
     """Writes the tree to `path`, a new sparse file of `size` bytes (a multiple of 4096).
 
-    `identity` (16 bytes) becomes the file system's UUID and its directory hash seed, `timestamp` (Unix seconds) its
-    times. `report(done, total)` hears of the bytes of contents written. Raises `DiskTooSmall`.
+    `identity` (16 bytes) becomes the file system's UUID and its directory hash seed, `timestamp` (Unix
+    seconds) its times. `report(done, total)` hears of the bytes of contents written. Raises `DiskTooSmall`.
     """
     if size % BLOCK:
         raise BadTree("A disk's size must be a whole number of 4 KiB blocks.")
@@ -182,7 +191,9 @@ def write_image(
 
 
 def _number_inodes(tree: Tree, timestamp: int) -> tuple[list[_Inode], dict[int, _Inode]]:
-    """Gives every node a number: directories and files in the order of their paths, so that neighbours share a block."""
+    """Gives every node a number: directories and files in the order of their paths, so that neighbours share
+    a block.
+    """
     if "lost+found" in tree.root.children:
         raise BadTree("/lost+found is made by the file system, it cannot be in the tree.")
     root = _Inode(ROOT_INODE, tree.root)
@@ -225,14 +236,18 @@ def _directory_blocks(inode: _Inode, parent: _Inode, children: list[tuple[bytes,
 
 
 def _place(inodes: list[_Inode], by_node: dict[int, _Inode], layout: _Layout) -> None:
-    """Counts links, makes the directories' contents and gives everything its blocks: directories first, then files."""
+    """Counts links, makes the directories' contents and gives everything its blocks: directories first, then
+    files.
+    """
     root, lost = inodes[0], inodes[1]
     parents = {root.number: root, lost.number: root}
     root.links, lost.links = 3, 2  # lost+found's ".." is the third
     for inode in inodes:
         if inode.node.kind != "directory":
             continue
-        children = sorted((os.fsencode(name), by_node[id(child)]) for name, child in inode.node.children.items())
+        children = sorted(
+            (os.fsencode(name), by_node[id(child)]) for name, child in inode.node.children.items()
+        )
         for _, child in children:
             if child.node.kind == "directory":
                 if child.number in parents:
@@ -293,7 +308,9 @@ def _write_contents(fd: int, inode: _Inode) -> int:
 
 
 def _extent_node(extents: list[Extent], logical: int, room: int) -> bytes:
-    """A leaf of the extent tree: header and entries (logical block, length, high and low half of the first block)."""
+    """A leaf of the extent tree: header and entries (logical block, length, high and low half of the first
+    block).
+    """
     raw = struct.pack("<HHHHI", 0xF30A, len(extents), room, 0, 0)
     for first, count in extents:
         raw += struct.pack("<IHHI", logical, count, first >> 32, first & 0xFFFFFFFF)

@@ -1,7 +1,8 @@
-"""The package `webvm-guest`: what makes a minimal Debian a guest of ours, registered with dpkg like any other.
+"""The package `webvm-guest`: what makes a minimal Debian a guest of ours, registered with dpkg like any
+other.
 
-It provides `linux-initramfs-tool`, because the initramfs is made outside (see initramfs.py) and nothing in the guest is to
-make one.
+It provides `linux-initramfs-tool`, because the initramfs is made outside (see initramfs.py) and nothing in
+the guest is to make one.
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ def make_guest_deb(recipe: Recipe, tree: Tree) -> Deb:
     }
     # The kernel and its initramfs are given to the emulator, so there are no links to them.
     files["/etc/kernel-img.conf"] = (b"do_symlinks = no\ndo_initrd = no\n", 0o644)
-    rules = [f"path-exclude={glob}" for glob in recipe.exclude] + [f"path-include={glob}" for glob in recipe.include]
+    rules = [f"path-exclude={glob}" for glob in recipe.exclude] + [
+        f"path-include={glob}" for glob in recipe.include
+    ]
     if rules:
         files["/etc/dpkg/dpkg.cfg.d/webvm"] = ("".join(f"{rule}\n" for rule in rules).encode(), 0o644)
     entries: dict[str, Entry] = {}

@@ -1,4 +1,5 @@
-"""The first root file system: busybox, the modules that reach the disk, and a script that mounts it and hands over.
+"""The first root file system: busybox, the modules that reach the disk, and a script that mounts it and hands
+over.
 
 A cpio archive in the `newc` format (the kernel's Documentation/driver-api/early-userspace/buffer-format.rst).
 """
@@ -12,7 +13,8 @@ from pathlib import PurePosixPath
 from storage.images.errors import BadTree
 from storage.images.tree import Node, Tree
 
-# The disk of the emulated PC, its file system, and virtio for a machine that has it. ext4 asks for crc32c by itself.
+# The disk of the emulated PC, its file system, and virtio for a machine that has it. ext4 asks for crc32c by
+# itself.
 ALWAYS = ("crc32c_generic", "ata_piix", "sd_mod", "ext4")
 VIRTIO = ("virtio_pci", "virtio_blk")
 
@@ -93,8 +95,9 @@ def _record(number: int, name: str, mode: int, body: bytes, device: tuple[int, i
 
 
 def write_cpio(entries: Iterable[tuple[str, int, bytes, tuple[int, int]]]) -> bytes:
-    """Packs (name, mode with file type, body, device numbers) in order. The result is not compressed: in the emulator,
-    unpacking costs more than the bytes do."""
+    """Packs (name, mode with file type, body, device numbers) in order. The result is not compressed: in the
+    emulator, unpacking costs more than the bytes do.
+    """
     parts = [_record(number, *entry) for number, entry in enumerate(entries, 1)]
     raw = b"".join(parts) + _record(0, "TRAILER!!!", 0, b"")
     return raw + b"\0" * (-len(raw) % 512)

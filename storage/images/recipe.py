@@ -1,4 +1,6 @@
-"""A recipe: what an image is made of, as TOML text checked into frozen dataclasses. The format is in docs/design/guest.md."""
+"""A recipe: what an image is made of, as TOML text checked into frozen dataclasses. The format is in
+docs/design/guest.md.
+"""
 
 from __future__ import annotations
 
@@ -46,9 +48,11 @@ class Settings:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One image. `exclude` are dpkg path globs (`*` matches `/` too) of files that are left out, `include` brings some
-    of them back. `configure` runs in the guest once the packages are configured, `settle` right before the warm
-    snapshot; `prompt` is a regular expression (JavaScript and Python alike) of the ready shell prompt."""
+    """One image. `exclude` are dpkg path globs (`*` matches `/` too) of files that are left out, `include`
+    brings some of them back. `configure` runs in the guest once the packages are configured, `settle` right
+    before the warm snapshot; `prompt` is a regular expression (JavaScript and Python alike) of the ready
+    shell prompt.
+    """
 
     slug: str
     title: str
@@ -66,7 +70,7 @@ class Recipe:
     timeout_s: int
 
     def commands(self) -> list[str]:
-        """What the guest runs, in order, to become ready: the packages' own configuration, then the recipe's."""
+        """What the guest runs, in order, to become ready: the packages' configuration, then the recipe's."""
         return ["/usr/lib/webvm/configure", *self.configure]
 
 
@@ -106,7 +110,9 @@ class _Reader:
             raise self.wrong(key, f"must be a whole number from {least} to {most}")
         return value
 
-    def texts(self, key: str, *, most: int, length: int, shape: re.Pattern[str] | None = None) -> tuple[str, ...]:
+    def texts(
+        self, key: str, *, most: int, length: int, shape: re.Pattern[str] | None = None
+    ) -> tuple[str, ...]:
         value = self._take(key, [])
         if not isinstance(value, list) or len(value) > most:
             raise self.wrong(key, f"must be a list of at most {most} texts")
@@ -144,7 +150,9 @@ def _read_file(reader: _Reader) -> RecipeFile:
         raise reader.wrong("path", "must be an absolute path of a file")
     mode = reader.text("mode", "0644", most=5, shape=re.compile("[0-7]{3,5}"))
     uid, gid = reader.text("owner", "0:0", most=20, shape=OWNER).split(":")
-    file = RecipeFile("/" + "/".join(parts), reader.text("content", most=256 << 10), int(mode, 8), int(uid), int(gid))
+    file = RecipeFile(
+        "/" + "/".join(parts), reader.text("content", most=256 << 10), int(mode, 8), int(uid), int(gid)
+    )
     reader.finish()
     return file
 

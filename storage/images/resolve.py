@@ -1,11 +1,13 @@
-"""Which packages an image needs: dependencies of the wanted ones and of a normal minimal Debian, without recommendations."""
+"""Which packages an image needs: dependencies of the wanted ones and of a normal minimal Debian, without
+recommendations.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 
 from storage.images.errors import PackagesUnresolved
 
@@ -74,10 +76,12 @@ class Alternative:
         if version is None:
             return False
         order = compare_versions(version, self.version)
-        return {"<<": order < 0, "<=": order <= 0, "=": order == 0, ">=": order >= 0, ">>": order > 0}[self.relation]
+        return {"<<": order < 0, "<=": order <= 0, "=": order == 0, ">=": order >= 0, ">>": order > 0}[
+            self.relation
+        ]
 
 
-@lru_cache(maxsize=None)
+@cache
 def parse_dependencies(field: str) -> tuple[tuple[Alternative, ...], ...]:
     """A dependency field: all of the outer, any of the inner."""
     groups: list[tuple[Alternative, ...]] = []
@@ -161,7 +165,9 @@ class Catalogue:
         return found[0]
 
     def candidates(self, alternative: Alternative) -> list[Package]:
-        """Packages that satisfy it: the one of that name first, then providers, the common ones before the rare."""
+        """Packages that satisfy it: the one of that name first, then providers, the common ones before the
+        rare.
+        """
         real = self.packages.get(alternative.name)
         found = [real] if real is not None and alternative.accepts(real.version) else []
         providers = [
@@ -197,7 +203,8 @@ def resolve(catalogue: Catalogue, wanted: Iterable[str]) -> list[Package]:
                 if not candidates:
                     needed = " | ".join(alternative.name for alternative in group)
                     raise PackagesUnresolved(
-                        f"The package {package.name} needs {needed}, which is not in the suite.", package=package.name
+                        f"The package {package.name} needs {needed}, which is not in the suite.",
+                        package=package.name,
                     )
                 if not any(candidate.name in chosen for candidate in candidates):
                     choose(candidates[0])

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import re
 
-# Sections that debhelper adds: about services, about what an older version left, about byte-compilation. In our guests they
-# change nothing; everything else in a script counts as work.
+# Sections that debhelper adds: about services, about what an older version left, about byte-compilation. In
+# our guests they change nothing; everything else in a script counts as work.
 IDLE_HELPERS = ("dh_installsystemd", "dh_installsystemduser", "dh_installinit", "dh_installdeb", "dh_python3")
 SECTION = re.compile(
     r"^# Automatically added by (?P<helper>[\w-]+)[^\n]*\n(?P<body>.*?)^# End automatically added section$",
     re.MULTILINE | re.DOTALL,
 )
 IDLE_LINE = re.compile(
-    r"\s*(#.*|:|set -[eux]+|exit 0|true|dpkg-maintscript-helper\s.*|\. /usr/share/debconf/confmodule|db_version 2\.0)?"
+    r"\s*(#.*|:|set -[eux]+|exit 0|true|dpkg-maintscript-helper\s.*"
+    r"|\. /usr/share/debconf/confmodule|db_version 2\.0)?"
 )
 
 
 def has_work(script: bytes) -> bool:
-    """False for no script, and for a shell script that consists of nothing but what is idle at a first installation."""
+    """False for no script, and for a shell script that consists of nothing but what is idle at a first
+    installation.
+    """
     text = script.decode("utf-8", "replace")
     if not text:
         return False

@@ -1,4 +1,4 @@
-"""Where the packages come from: a given mirror, else the host's own apt sources, else Debian's public mirror."""
+"""Where the packages come from: a given mirror, else the host's apt sources, else Debian's public mirror."""
 
 from __future__ import annotations
 
@@ -11,7 +11,17 @@ from storage.images.errors import BadRecipe
 
 PUBLIC_MIRROR = "http://deb.debian.org/debian http://deb.debian.org/debian-security"
 APT_DIRECTORY = Path("/etc/apt")
-DEBIAN_SUITES = ("oldoldstable", "oldstable", "stable", "testing", "bullseye", "bookworm", "trixie", "forky", "duke")
+DEBIAN_SUITES = (
+    "oldoldstable",
+    "oldstable",
+    "stable",
+    "testing",
+    "bullseye",
+    "bookworm",
+    "trixie",
+    "forky",
+    "duke",
+)
 POCKETS = ("", "-updates", "-security")
 
 
@@ -26,10 +36,12 @@ class Source:
 
 
 def find_sources(mirror: str | None, suite: str, apt_directory: Path = APT_DIRECTORY) -> list[list[Source]]:
-    """Sets of sources to try in order; within a set, a package is taken from whichever has its newest version.
+    """Sets of sources to try in order; within a set, a package is taken from whichever has its newest
+    version.
 
-    `mirror` is one or more addresses divided by spaces; one that ends in `-security` serves `<suite>-security`, others
-    `<suite>` and `<suite>-updates`. A given mirror is the only set. Raises `BadRecipe` for what is no http(s) address.
+    `mirror` is one or more addresses divided by spaces; one that ends in `-security` serves
+    `<suite>-security`, others `<suite>` and `<suite>-updates`. A given mirror is the only set. Raises
+    `BadRecipe` for what is no http(s) address.
     """
     if mirror and mirror.strip():
         return [_explicit(mirror, suite)]
@@ -86,7 +98,10 @@ Entry = tuple[str, str, list[str], bool]  # address, suite, components, whether 
 def _parse_lines(text: str) -> Iterator[Entry]:
     """The one-line format: `deb [options] uri suite component…`."""
     for line in text.splitlines():
-        match = re.match(r"deb\s+(?:\[(?P<options>[^\]]*)\]\s*)?(?P<uri>\S+)\s+(?P<suite>\S+)\s*(?P<rest>[^#]*)", line.strip())
+        match = re.match(
+            r"deb\s+(?:\[(?P<options>[^\]]*)\]\s*)?(?P<uri>\S+)\s+(?P<suite>\S+)\s*(?P<rest>[^#]*)",
+            line.strip(),
+        )
         if match:
             options = (match["options"] or "").lower().replace(" ", "")
             yield match["uri"], match["suite"], match["rest"].split(), "check-valid-until=no" not in options
@@ -106,7 +121,10 @@ def _parse_deb822(text: str) -> Iterator[Entry]:
                 name, _, value = line.partition(":")
                 key = name.strip().lower()
                 fields[key] = value.strip()
-        if "deb" not in fields.get("types", "").split() or fields.get("enabled", "yes").lower() in ("no", "false"):
+        if "deb" not in fields.get("types", "").split() or fields.get("enabled", "yes").lower() in (
+            "no",
+            "false",
+        ):
             continue
         check = fields.get("check-valid-until", "yes").lower() not in ("no", "false")
         for uri in fields.get("uris", "").split():

@@ -1,7 +1,8 @@
-"""The file tree of a guest before it becomes a disk: names and attributes in memory, contents in one spool file.
+"""The file tree of a guest before it becomes a disk: names and attributes in memory, contents in one spool
+file.
 
-Nothing is unpacked to the host's file system, so owners, device nodes and case-sensitive names need neither root nor a
-particular host, and a hostile archive cannot reach outside: every path is a path in this tree.
+Nothing is unpacked to the host's file system, so owners, device nodes and case-sensitive names need neither
+root nor a particular host, and a hostile archive cannot reach outside: every path is a path in this tree.
 """
 
 from __future__ import annotations

@@ -46,13 +46,23 @@ def tar(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
 def ar(*members: tuple[str, bytes]) -> bytes:
     raw = b"!<arch>\n"
     for name, body in members:
-        raw += f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(body):<10}`\n".encode() + body + b"\n" * (len(body) % 2)
+        raw += (
+            f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(body):<10}`\n".encode()
+            + body
+            + b"\n" * (len(body) % 2)
+        )
     return raw
 
 
 def package(path: Path, data: bytes, name: str = "data.tar", control: bytes | None = None) -> Path:
-    control = tar((member("./control"), CONTROL), (member("./postinst"), b"#!/bin/sh\n")) if control is None else control
-    path.write_bytes(ar(("debian-binary", b"2.0\n"), ("control.tar.gz", gzip.compress(control)), (name, data)))
+    control = (
+        tar((member("./control"), CONTROL), (member("./postinst"), b"#!/bin/sh\n"))
+        if control is None
+        else control
+    )
+    path.write_bytes(
+        ar(("debian-binary", b"2.0\n"), ("control.tar.gz", gzip.compress(control)), (name, data))
+    )
     return path
 
 
@@ -83,7 +93,12 @@ def test_it_works(tmp_path: Path, spool: Spool, name: str, compress: object) -> 
     assert root.node is not None
     assert root.node.kind == "directory"
     assert program.node is not None
-    assert (program.path, program.node.mode, program.node.gid, program.node.mtime) == ("/usr/bin/hello", 0o4755, 42, 77)
+    assert (program.path, program.node.mode, program.node.gid, program.node.mtime) == (
+        "/usr/bin/hello",
+        0o4755,
+        42,
+        77,
+    )
     assert program.node.content is not None
     assert program.node.content.read() == b"program"
     assert (hard.path, hard.node, hard.hardlink) == ("/usr/bin/hi", None, "/usr/bin/hello")

@@ -9,6 +9,7 @@ import struct
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,9 @@ class Found:
 
 
 class Reader:
-    """Reads ext4 with extents and 32-byte descriptors, written from the format's description, not from the writer."""
+    """Reads ext4 with extents and 32-byte descriptors, written from the format's description, not from the
+    writer.
+    """
 
     def __init__(self, path: Path) -> None:
         self.raw = path.open("rb")
@@ -195,7 +198,7 @@ def test_files_lie_in_one_run_in_the_order_of_their_paths(tmp_path: Path, tree: 
     found = dict(write(tmp_path / "disk", tree).walk())
     files = [found[f"/d/{number:02}"] for number in range(50)]
     assert all(len(file.extents) == 1 for file in files)
-    for before, after in zip(files, files[1:], strict=False):
+    for before, after in pairwise(files):
         assert after.extents[0][0] == sum(before.extents[0])
 
 
@@ -257,10 +260,16 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, tree: Tree) -> None:
         write(tmp_path / "disk", tree, 2 * MIB + 512)
 
 
-NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=40).filter(
-    lambda name: name not in (".", "..", "lost+found")
-)
+NAMES = st.text(
+    st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=40
+).filter(lambda name: name not in (".", "..", "lost+found"))
 NODES = st.one_of(st.binary(max_size=20_000), st.text("abc/", min_size=1, max_size=100))
+
+
+def body_of(node: Node) -> bytes | None:
+    if node.kind == "symlink":
+        return node.target.encode()
+    return node.content.read() if node.content else None
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -276,12 +285,9 @@ def test_any_tree_is_read_back(tmp_path: Path, entries: list[tuple[list[str], by
                     tree.link("/".join(parts), body)
             except BadTree:
                 continue  # the random paths contradict each other
-        expected = {
-            path: node.target.encode() if node.kind == "symlink" else node.content.read() if node.content else None
-            for path, node in tree.walk()
-        }
+        expected = {path: body_of(node) for path, node in tree.walk()}
         found = dict(write(tmp_path / "disk", tree).walk())
     assert set(found) == {"/lost+found", *expected}
-    for path, body in expected.items():
-        assert body is None or found[path].body == body
+    for path, wanted in expected.items():
+        assert wanted is None or found[path].body == wanted
     check(tmp_path / "disk")

@@ -1,4 +1,6 @@
-"""The initramfs holds busybox, the modules that reach the disk in the order they need, and a script that names them."""
+"""The initramfs holds busybox, the modules that reach the disk in the order they need, and a script that
+names them.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +93,9 @@ def test_it_works(tree: Tree) -> None:
 def test_every_module_comes_behind_what_it_needs(tree: Tree) -> None:
     add_disk_modules(tree)
     modules = find_modules(tree, VERSION)
-    order = [path.rpartition("/")[2] for path in load_order(tree, modules, ["ata_piix", "ext4", "virtio_pci"])]
+    order = [
+        path.rpartition("/")[2] for path in load_order(tree, modules, ["ata_piix", "ext4", "virtio_pci"])
+    ]
     for first, then in [
         ("scsi_common.ko", "scsi_mod.ko"),
         ("scsi_mod.ko", "libata.ko"),
