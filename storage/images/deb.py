@@ -27,7 +27,7 @@ MAX_MEMBERS = 200_000
 DECOMPRESS: dict[str, Callable[[BinaryIO], IO[bytes]]] = {
     "": lambda raw: raw,
     ".gz": lambda raw: cast(IO[bytes], gzip.GzipFile(fileobj=raw)),
-    ".xz": lambda raw: cast(IO[bytes], lzma.LZMAFile(raw)),
+    ".xz": lambda raw: cast(IO[bytes], lzma.LZMAFile(raw)),  # noqa: SIM115 - `raw` closes
     ".zst": lambda raw: cast(IO[bytes], zstandard.ZstdDecompressor().stream_reader(raw)),
 }
 Wanted = Callable[[str], bool]  # says of a path whether its contents are kept
