@@ -36,7 +36,7 @@ def test_the_demo_of_the_talk(service: Service, profiles: Profiles) -> None:
     page.keyboard.type(PROGRAM, delay=10)
     page.keyboard.press("Escape")
     page.keyboard.type(":wq\n", delay=10)
-    console.wait_for(r"written")
+    console.wait_for(r"vim answer\.c\n.*# $")  # the shell's screen is back
     assert PROGRAM in console.run("cat answer.c")
     page.keyboard.type("gcc -O2 answer.c -o answer\n", delay=5)
     page.keyboard.type('./answer; echo "it says $?"\n', delay=5)
