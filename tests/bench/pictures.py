@@ -36,14 +36,14 @@ def take(context: BrowserContext, url: str) -> None:
     console.run(PROGRAM)
     type_lines(console, LINES)
     console.save("hello compiles")
-    page.screenshot(path=PICTURES / "console.jpg", type="jpeg", quality=80)
+    page.screenshot(path=PICTURES / "console.png")
     page.goto(f"{url}/images/")
     second = start_machine(page, url)
     type_lines(second, ["python3 -c 'print(sum(range(101)))'", "free -m"])
     second.save("some Python")
     page.goto(f"{url}/machines/")
     page.wait_for_load_state("networkidle")
-    page.screenshot(path=PICTURES / "machines.jpg", type="jpeg", quality=80)
+    page.screenshot(path=PICTURES / "machines.png")
 
 
 def main() -> None:
