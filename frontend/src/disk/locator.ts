@@ -52,6 +52,12 @@ export class Locator {
     return `${this.options.baseUrl}pub/${digest}`;
   }
 
+  /** Where many chunks are had at once, and what their URLs begin with; undefined where another host serves the chunks. */
+  get bundles(): { url: string; prefix: string } | undefined {
+    const { baseUrl } = this.options;
+    return /^\/(?!\/)/.test(baseUrl) ? { url: `${baseUrl}bundle`, prefix: baseUrl } : undefined;
+  }
+
   /** Where the chunk is. `place` is missing for what is always public (packs, firmware). */
   async url(digest: string, place?: Place): Promise<string> {
     if (!place || this.isPublicLeaf(place)) return this.publicUrl(digest);
