@@ -46,6 +46,9 @@ function sessionName(vm: string): { session: string; keep(): void } {
   };
 }
 
+/** Time left to the browser for starting the worker, ms. */
+const WORKER_FIRST = 60;
+
 function openConsole(): void {
   const root = byId("console");
   const vm = root.dataset["vm"] ?? "";
@@ -129,7 +132,8 @@ function openConsole(): void {
   const status = new StatusLine();
   let leaving = false;
 
-  terminal.mount(byId("terminal"));
+  // A browser starts a worker with this thread's help: drawing the terminal at once would hold it up by hundreds of ms.
+  setTimeout(() => terminal.mount(byId("terminal")), WORKER_FIRST);
   followScheme((scheme) => terminal.set({ scheme }));
   wireMore();
   byId("error-retry").addEventListener("click", () => {

@@ -100,9 +100,11 @@ export class Locator {
   /** Asks for the nodes and URLs of many leaves with few requests. */
   async prepare(device: Device, leaves: number[]): Promise<void> {
     if (this.replaced.has(device)) return;
+    const requests: Promise<void>[] = [];
     for (let at = 0; at < leaves.length; at += MAX_LEAVES) {
-      await this.request(device, leaves.slice(at, at + MAX_LEAVES));
+      requests.push(this.request(device, leaves.slice(at, at + MAX_LEAVES)));
     }
+    await Promise.all(requests);
   }
 
   private isPublicLeaf({ device, leaf }: Place): boolean {
