@@ -7,6 +7,7 @@ tests/integration/test_on_postgresql.py.
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import shutil
 import tempfile
@@ -19,6 +20,17 @@ os.environ["WEBVM_DATA_DIR"] = _folder
 from webvm.settings import *  # noqa: E402, F403
 from webvm.settings import DATABASES  # noqa: E402
 
+# A built client with empty entries: the tests of pages do not wait for the real one.
+CLIENT_DIR = Path(_folder) / "dist"
+(CLIENT_DIR / ".vite").mkdir(parents=True)
+(CLIENT_DIR / ".vite" / "manifest.json").write_text(
+    json.dumps(
+        {
+            f"src/{name}/main.ts": {"file": f"{name}.js", "name": name, "isEntry": True}
+            for name in ("pages", "console")
+        }
+    )
+)
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # A file: with SQLite in memory, threads that share it do not wait for each other's locks.
     DATABASES["default"]["TEST"] = {"NAME": str(Path(_folder) / "tests.sqlite3")}

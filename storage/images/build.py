@@ -14,7 +14,8 @@ from storage.images.deb import read_deb
 from storage.images.debroot import PathFilter, merge_usr, unpack_packages
 from storage.images.depmod import write_module_indexes
 from storage.images.errors import BadRecipe, BadTree
-from storage.images.ext4 import BLOCK, write_image
+from storage.images.ext4 import write_image
+from storage.images.ext4_layout import BLOCK
 from storage.images.guest_package import HERE, guest_package, make_guest_deb
 from storage.images.initramfs import build_initramfs
 from storage.images.recipe import Recipe

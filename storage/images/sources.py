@@ -9,7 +9,7 @@ from pathlib import Path
 
 from storage.images.errors import BadRecipe
 
-PUBLIC_MIRROR = "http://deb.debian.org/debian http://deb.debian.org/debian-security"
+PUBLIC_MIRROR = "http://ftp.debian.org/debian http://security.debian.org/debian-security"
 APT_DIRECTORY = Path("/etc/apt")
 DEBIAN_SUITES = (
     "oldoldstable",

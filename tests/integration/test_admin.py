@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from django.apps import apps
 from django.contrib import admin
 from django.db.models import Model
 from django.urls import reverse
-from pytest_django.fixtures import Settings
 
-from tests.support.machines import write_manifest
 from tests.support.pages import PASSWORD, browser
 from webvm.accounts import actions
 from webvm.accounts.access import personal_tenant
@@ -26,8 +22,7 @@ OURS = [
 
 
 @pytest.fixture
-def root(settings: Settings, tmp_path: Path) -> User:
-    settings.CLIENT_DIR = write_manifest(tmp_path / "dist")
+def root() -> User:
     return User.objects.create_superuser("root@example.org", PASSWORD)
 
 

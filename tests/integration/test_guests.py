@@ -5,7 +5,6 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from io import StringIO
-from pathlib import Path
 
 import pytest
 from django.core import mail
@@ -13,9 +12,7 @@ from django.core.cache import cache
 from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
-from pytest_django.fixtures import Settings
 
-from tests.support.machines import write_manifest
 from tests.support.pages import PASSWORD, browser
 from webvm.accounts.access import personal_tenant
 from webvm.accounts.actions import create_guest, expire_guests, keep_guest
@@ -27,8 +24,7 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def built_client(settings: Settings, tmp_path: Path) -> None:
-    settings.CLIENT_DIR = write_manifest(tmp_path / "dist")
+def empty_cache() -> None:
     cache.clear()
 
 

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.test import Client
-from pytest_django.fixtures import Settings
 
 from sessions.actions.links import make_link
 from sessions.actions.snapshots import delete_snapshot
 from sessions.actions.vms import create_vm, delete_vm
 from sessions.models import VM, ShareLink, Snapshot
 from sessions.urls import urlpatterns
-from tests.support.machines import Socket, make_image, make_token, make_user, save, write_manifest
+from tests.support.machines import Socket, make_image, make_token, make_user, save
 from tests.support.pages import browser, call
 from webvm.accounts.models import AuditEntry, Membership, Tenant, User
 from webvm.api import api
@@ -53,8 +51,7 @@ class World:
 
 
 @pytest.fixture
-def world(settings: Settings, tmp_path: Path) -> World:
-    settings.CLIENT_DIR = write_manifest(tmp_path / "dist")
+def world() -> World:
     return World()
 
 

@@ -6,7 +6,6 @@ import re
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,14 +13,13 @@ from django.core.cache import cache
 from django.db import connection
 from django.test import Client
 from django.utils import timezone
-from pytest_django.fixtures import Settings
 
 from sessions.actions.links import exchange_link, exchange_link_as_guest, make_link, revoke_link
 from sessions.actions.snapshots import delete_snapshot, resume_from
 from sessions.actions.vms import create_vm, delete_vm, restore_vm
 from sessions.errors import GuestsNotAllowed, LinkNotUsable
 from sessions.models import VM, LinkUse, ShareLink, Snapshot
-from tests.support.machines import make_image, make_token, make_user, save, write_manifest
+from tests.support.machines import make_image, make_token, make_user, save
 from tests.support.pages import browser, call
 from webvm.accounts.models import AuditEntry, Membership, Role, Tenant, User
 from webvm.errors import PermissionDenied, WebVMError
@@ -49,8 +47,7 @@ class World:
 
 
 @pytest.fixture(autouse=True)
-def built_client(settings: Settings, tmp_path: Path) -> Iterator[None]:
-    settings.CLIENT_DIR = write_manifest(tmp_path / "dist")
+def empty_cache() -> Iterator[None]:
     cache.clear()
     yield
     cache.clear()

@@ -10,16 +10,10 @@ from pathlib import Path
 import pytest
 from pytest_django.fixtures import Settings
 
-from tests.support.machines import write_manifest
 from tests.support.pages import PASSWORD, browser
 from webvm.accounts.models import User
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def built_client(settings: Settings, tmp_path: Path) -> None:
-    settings.CLIENT_DIR = write_manifest(tmp_path / "dist")
 
 
 def policy(path: str = "/") -> dict[str, list[str]]:

@@ -5,16 +5,13 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from io import StringIO
-from pathlib import Path
 
 import pytest
 from django.core.cache import cache
 from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
-from pytest_django.fixtures import Settings
 
-from tests.support.machines import write_manifest
 from tests.support.pages import browser
 from webvm.accounts.actions import create_sign_in_link, use_sign_in_link
 from webvm.accounts.bootstrap import ensure_first_admin
@@ -26,8 +23,7 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def built_client(settings: Settings, tmp_path: Path) -> None:
-    settings.CLIENT_DIR = write_manifest(tmp_path / "dist")
+def empty_cache() -> None:
     cache.clear()
 
 

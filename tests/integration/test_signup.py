@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 from django.core import mail
 from django.core.cache import cache
-from pytest_django.fixtures import Settings
 
-from tests.support.machines import write_manifest
 from tests.support.pages import PASSWORD, browser
 from webvm.accounts.access import personal_tenant
 from webvm.accounts.models import DEFAULT_QUOTA_BYTES, AuditEntry, Role, Tenant, User
@@ -19,8 +16,7 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def built_client(settings: Settings, tmp_path: Path) -> None:
-    settings.CLIENT_DIR = write_manifest(tmp_path / "dist")
+def empty_cache() -> None:
     cache.clear()
 
 

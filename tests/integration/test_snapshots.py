@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import uuid
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
-from pytest_django.fixtures import Settings
 
 from sessions.actions.leases import take_lease
 from sessions.actions.links import exchange_link, make_link
@@ -19,7 +17,7 @@ from sessions.actions.snapshots import fork_snapshot
 from sessions.actions.vms import create_vm, delete_vm
 from sessions.models import VM, Snapshot
 from storage.chunks import read_raw
-from tests.support.machines import PNG, Machine, bring, make_image, make_user, reload, save, write_manifest
+from tests.support.machines import PNG, Machine, bring, make_image, make_user, reload, save
 from tests.support.pages import browser, call
 from webvm.accounts.models import AuditEntry, Tenant, User
 
@@ -37,8 +35,7 @@ def ada(machine: Machine) -> User:
 
 
 @pytest.fixture
-def client(ada: User, settings: Settings, tmp_path: Path) -> Client:
-    settings.CLIENT_DIR = write_manifest(tmp_path / "dist")
+def client(ada: User) -> Client:
     return browser(ada)
 
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from django.core.cache import cache
 from django.utils import timezone
-from pytest_django.fixtures import Settings
 
-from tests.support.machines import write_manifest
 from tests.support.pages import browser, call
 from webvm.accounts import actions
 from webvm.accounts.access import personal_tenant, tenants_of
@@ -23,8 +20,7 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def built_client(settings: Settings, tmp_path: Path) -> None:
-    settings.CLIENT_DIR = write_manifest(tmp_path / "dist")
+def empty_cache() -> None:
     cache.clear()
 
 

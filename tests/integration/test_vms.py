@@ -6,7 +6,6 @@ import json
 import re
 import uuid
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +13,6 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
-from pytest_django.fixtures import Settings
 
 from sessions.actions.leases import take_lease
 from sessions.actions.links import exchange_link, make_link
@@ -22,7 +20,7 @@ from sessions.actions.snapshots import make_fork
 from sessions.actions.vms import create_vm, delete_vm
 from sessions.models import VM, Snapshot
 from storage.models import ImageVersion
-from tests.support.machines import Machine, make_image, make_user, save, write_manifest
+from tests.support.machines import Machine, make_image, make_user, save
 from webvm.accounts.models import AuditEntry, Membership, Role, Tenant, User
 
 pytestmark = pytest.mark.django_db
@@ -39,8 +37,7 @@ def ada(image: tuple[ImageVersion, Machine]) -> User:
 
 
 @pytest.fixture
-def client(ada: User, settings: Settings, tmp_path: Path) -> Client:
-    settings.CLIENT_DIR = write_manifest(tmp_path / "dist")
+def client(ada: User) -> Client:
     client = Client()
     client.force_login(ada)
     return client

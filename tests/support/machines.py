@@ -8,7 +8,6 @@ import json
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -168,18 +167,6 @@ def make_user(email: str = "", **extra: Any) -> User:
 def make_token(user: User) -> str:
     """An API token's secret."""
     return create_token(name="tests", acting_user=user)[1]
-
-
-def write_manifest(folder: Path) -> Path:
-    """A built client with empty entries, for pages that load one: the value of `settings.CLIENT_DIR`."""
-    manifest = folder / ".vite" / "manifest.json"
-    manifest.parent.mkdir(parents=True)
-    entries = {
-        f"src/{name}/main.ts": {"file": f"{name}.js", "name": name, "isEntry": True}
-        for name in ("pages", "console")
-    }
-    manifest.write_text(json.dumps(entries))
-    return folder
 
 
 def frame(raw: bytes, digest: str | None = None) -> bytes:

@@ -390,8 +390,8 @@ def test_the_hosts_own_sources_come_before_the_public_mirror(tmp_path: Path) -> 
         ("http://stanza/debian", "bookworm-updates", True),
     ]
     assert {source.uri for source in public} == {
-        "http://deb.debian.org/debian",
-        "http://deb.debian.org/debian-security",
+        "http://ftp.debian.org/debian",
+        "http://security.debian.org/debian-security",
     }
 
 

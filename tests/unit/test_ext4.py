@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from storage.images.errors import BadTree, DiskTooSmall
-from storage.images.ext4 import BLOCK, GROUP_BLOCKS, write_image
+from storage.images.ext4 import write_image
+from storage.images.ext4_layout import BLOCK, GROUP_BLOCKS
 from storage.images.tree import Node, Spool, Tree
 
 IDENTITY = bytes(range(16))
