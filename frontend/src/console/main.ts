@@ -46,9 +46,6 @@ function sessionName(vm: string): { session: string; keep(): void } {
   };
 }
 
-/** Time left to the browser for starting the worker, ms. */
-const WORKER_FIRST = 60;
-
 function openConsole(): void {
   const root = byId("console");
   const vm = root.dataset["vm"] ?? "";
@@ -132,8 +129,7 @@ function openConsole(): void {
   const status = new StatusLine();
   let leaving = false;
 
-  // A browser starts a worker with this thread's help: drawing the terminal at once would hold it up by hundreds of ms.
-  setTimeout(() => terminal.mount(byId("terminal")), WORKER_FIRST);
+  terminal.mount(byId("terminal"));
   followScheme((scheme) => terminal.set({ scheme }));
   wireMore();
   byId("error-retry").addEventListener("click", () => {
