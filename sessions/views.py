@@ -26,6 +26,7 @@ from sessions.actions import snapshots, vms
 from sessions.actions.leases import held_by
 from sessions.addresses import link_url, secret_of
 from sessions.models import VM, Snapshot
+from sessions.opening import describe_vm
 from sessions.paging import page_of
 from sessions.schemas import LinkState, link_state, thumbnail_url
 from webvm.accounts.access import SESSION_KEY, current_tenant, signed_in, tenants_of
@@ -105,9 +106,11 @@ def create(request: HttpRequest) -> HttpResponse:
 @never_cache
 def console(request: HttpRequest, vm_id: UUID) -> HttpResponse:
     """The running machine. All that its script needs to begin is in the context; the rest it asks the API."""
-    vm = get_vm(signed_in(request), vm_id)
+    user = signed_in(request)
+    vm = get_vm(user, vm_id)
     context = {
         "vm": vm,
+        "descriptor": describe_vm(user, vm_id).model_dump(mode="json"),
         "descriptor_url": reverse("api:open_vm", args=[vm.pk]),
         "history_url": reverse("vm-history", args=[vm.pk]),
         "links_url": reverse("vm-links", args=[vm.pk]),

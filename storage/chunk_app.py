@@ -1,6 +1,7 @@
 """Serving chunks over HTTP: a bare ASGI application before Django, without a database, session or middleware.
 
-`GET /chunks/pub/<sha256>` and `GET /chunks/t/<tenant>/<key>?e=<expiry>&s=<signature>` (docs/design/api.md).
+`GET /chunks/pub/<sha256>` and `GET /chunks/t/<tenant>/<key>?e=<expiry>&s=<signature>`; `POST /chunks/bundle`
+answers many of them at once (docs/design/api.md).
 What does not exist and what is not signed rightly are answered alike. A local store's files are read in
 blocks by a few threads; an S3 store's objects pass through here only where no `WEBVM_CHUNK_BASE_URL` leads
 past.
@@ -20,7 +21,7 @@ from urllib.parse import parse_qsl
 
 import zstandard
 
-from storage.codec import MAX_WINDOW_BYTES, decode_frame
+from storage.codec import MAX_WINDOW_BYTES, decode_frame, encode_frame, frame_content_size
 from storage.errors import BadChunk, ChunkNotFound, StoreUnavailable
 from storage.packs import MAX_PACK_BYTES
 from storage.signing import is_signed
@@ -35,6 +36,12 @@ ASGIApp = Callable[..., Awaitable[None]]
 T = TypeVar("T")
 
 PREFIX = "/chunks/"
+BUNDLE = PREFIX + "bundle"
+# What one answer may hold is bounded, because a server that writes faster than the client reads keeps it all.
+MAX_BUNDLE = 64
+MAX_BUNDLE_REQUEST = MAX_BUNDLE * 512
+# So many chunks of a bundle are read at once and sent as one piece.
+_BUNDLE_STEP = 8
 # A chunk is one block; only packs are sent in several.
 BLOCK_BYTES = 288 * 1024
 _BASE_HEADERS = [
@@ -60,6 +67,8 @@ class ChunkApp:
         method = scope["method"]
         if method == "OPTIONS":
             await _send_empty(send, 204)
+        elif method == "POST" and scope["path"] == BUNDLE:
+            await _send_bundle(scope, receive, send)
         elif method not in {"GET", "HEAD"}:
             await _send_empty(send, 405)
         else:
@@ -103,6 +112,57 @@ async def _send_chunk(scope: Scope, send: Send) -> None:
                 async for block in blocks:
                     await send({"type": "http.response.body", "body": block, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
+
+
+async def _send_bundle(scope: Scope, receive: Receive, send: Send) -> None:
+    """For each line of the body, in order: the raw size (u32 LE) and the raw bytes, as one run of zstd frames
+    for who takes zstd. Size 0 is a chunk that this request does not get: asked for alone, it is answered with
+    the reason.
+    """
+    body = b""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        body += message.get("body", b"")
+        if len(body) > MAX_BUNDLE_REQUEST or body.count(b"\n") >= MAX_BUNDLE:
+            await _send_empty(send, 413)
+            return
+        if not message.get("more_body"):
+            break
+    paths = body.decode("latin-1").split("\n")
+    zstd = _accepts_zstd(scope["headers"])
+    headers = [
+        *_BASE_HEADERS,
+        *([(b"content-encoding", b"zstd")] if zstd else []),
+        (b"content-type", b"application/octet-stream"),
+        (b"cache-control", b"no-store"),
+    ]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    for at in range(0, len(paths), _BUNDLE_STEP):
+        step = (_in_thread(_bundled, path, zstd) for path in paths[at : at + _BUNDLE_STEP])
+        piece = b"".join(await asyncio.gather(*step))
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def _bundled(path: str, zstd: bool) -> bytes:
+    """A bundle's entry for a path below `/chunks/`. Stored frames are passed on as they are."""
+    try:
+        key, _, query = path.partition("?")
+        file, stored_size, frame = _open(_readable_key(key, query.encode("latin-1")))
+        file.close()
+        if stored_size > len(frame):
+            raise BadChunk("A pack is not sent in a bundle.")
+        size = frame_content_size(frame)
+        if zstd:
+            return encode_frame(size.to_bytes(4, "little")) + frame
+        return size.to_bytes(4, "little") + decode_frame(frame)
+    except WebVMError as error:
+        if error.status >= 500:
+            _log.error("chunk %s in a bundle: %s", path.partition("?")[0], error)
+        nothing = (0).to_bytes(4, "little")
+        return encode_frame(nothing) if zstd else nothing
 
 
 def _readable_key(key: str, query: bytes) -> str:

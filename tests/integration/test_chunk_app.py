@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+import zstandard
 from django.conf import LazySettings
 
 from storage.chunk_app import ChunkApp
@@ -32,13 +33,13 @@ async def django(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 
 async def ask(
-    path: str, headers: dict[str, str] | None = None, method: str = "GET"
+    path: str, headers: dict[str, str] | None = None, method: str = "GET", content: bytes | None = None
 ) -> tuple[httpx.Response, bytes]:
     """The answer and its bytes as sent."""
     transport = httpx.ASGITransport(ChunkApp(django))
     async with (
         httpx.AsyncClient(transport=transport, base_url="http://test") as client,
-        client.stream(method, path, headers=headers or ZSTD) as response,
+        client.stream(method, path, headers=headers or ZSTD, content=content) as response,
     ):
         body = b"".join([part async for part in response.aiter_raw()])
     return response, body
@@ -136,6 +137,52 @@ async def test_only_reading_is_allowed() -> None:
     response, _ = await ask(f"/chunks/{KEY}", method="OPTIONS")
     assert response.status_code == 204
     assert response.headers["access-control-allow-origin"] == "*"
+
+
+def entries(body: bytes) -> list[bytes]:
+    """The chunks of a bundle's decoded answer."""
+    found, at = [], 0
+    while at < len(body):
+        size = int.from_bytes(body[at : at + 4], "little")
+        found.append(body[at + 4 : at + 4 + size])
+        at += 4 + size
+    return found
+
+
+@pytest.mark.parametrize("headers", [ZSTD, PLAIN])
+async def test_a_bundle_has_what_its_lines_may_read_in_their_order(headers: dict[str, str]) -> None:
+    signed = sign_path(PRIVATE, 60)
+    pack = encode_pack([os.urandom(200_000) for _ in range(3)])
+    pack_key = f"pub/{digest_of(pack).hex()}"
+    get_store().put(pack_key, compress_pack(pack, threads=1))
+    others = [os.urandom(50 + i) for i in range(20)]
+    keys = [f"pub/{digest_of(raw).hex()}" for raw in others]
+    for key, raw in zip(keys, others, strict=True):
+        get_store().put(key, encode_frame(raw))
+    refused = [
+        PRIVATE,
+        signed[:-4] + "0000",
+        sign_path(PRIVATE, -1),
+        f"pub/{'0' * 64}",
+        pack_key,
+        "",
+        "../x",
+        "\xe9",
+    ]
+    lines = "\n".join([*keys[:10], signed, *refused, *keys[10:]])
+    response, body = await ask("/chunks/bundle", headers, "POST", lines.encode("latin-1"))
+    assert response.status_code == 200
+    assert response.headers["cache-control"] == "no-store"
+    assert response.headers.get("content-encoding") == ("zstd" if headers is ZSTD else None)
+    if headers is ZSTD:
+        body = zstandard.ZstdDecompressor().stream_reader(body, read_across_frames=True).read()
+    assert entries(body) == [*others[:10], RAW, *[b""] * len(refused), *others[10:]]
+
+
+@pytest.mark.parametrize("content", [b"\n" * 64, b"x" * 40_000])
+async def test_a_bundle_is_bounded(content: bytes) -> None:
+    response, body = await ask("/chunks/bundle", method="POST", content=content)
+    assert (response.status_code, body) == (413, b"")
 
 
 async def test_everything_else_is_djangos() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import uuid
 from datetime import timedelta
 from typing import Any
@@ -267,6 +269,14 @@ def test_creating_from_the_catalogue_leads_into_the_console(client: Client) -> N
     page = client.get(f"/vms/{vm.pk}/")
     assert page.status_code == 200
     assert f"/api/v1/vms/{vm.pk}/open" in page.content.decode()
+
+
+def test_the_console_page_brings_what_open_would_answer(client: Client, ada: User) -> None:
+    vm = create_vm("tiny", acting_user=ada, name="</script><b>")
+    text = client.get(f"/vms/{vm.pk}/").content.decode()
+    block = re.search(r'<script id="descriptor" type="application/json">(.*?)</script>', text, re.DOTALL)
+    assert block is not None
+    assert json.loads(block[1]) == client.get(f"/api/v1/vms/{vm.pk}/open").json()
 
 
 def test_creating_in_the_tenant_that_was_switched_to(client: Client, ada: User) -> None:

@@ -103,3 +103,9 @@ export class Api {
 export function csrfFromPage(): string {
   return document.querySelector<HTMLMetaElement>('meta[name="csrf-token"]')?.content ?? "";
 }
+
+/** The open descriptor that the page was made with, as a block of JSON. */
+export function descriptorFromPage(): Descriptor | undefined {
+  const text = document.getElementById("descriptor")?.textContent;
+  return text ? (JSON.parse(text) as Descriptor) : undefined;
+}

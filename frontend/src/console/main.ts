@@ -5,7 +5,7 @@ import { startMachine, startWorker } from "../machine/client";
 import { openWebSocket } from "../sync/connection";
 import { ConsoleTerminal } from "../terminal/terminal";
 import { encodePicture, shrink } from "../terminal/thumbnail";
-import { Api, csrfFromPage } from "./api";
+import { Api, csrfFromPage, descriptorFromPage } from "./api";
 import { currentScheme, followScheme, followVisibleHeight } from "./appearance";
 import { makeAutomation } from "./automation";
 import { ConflictDialog } from "./conflict-dialog";
@@ -90,6 +90,7 @@ function openConsole(): void {
   const session: Session = new Session({
     vm,
     descriptorUrl: root.dataset["descriptor"] ?? "",
+    descriptor: descriptorFromPage(),
     socketUrl: (id) => `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws/vms/${id}/`,
     session: run.session,
     api,

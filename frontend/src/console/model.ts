@@ -4,7 +4,7 @@ import type { MachineClient } from "../machine/client";
 import type { MachineState } from "../machine/machine";
 import type { LeaseState, SyncOptions } from "../sync/client";
 import type { SaveProgress } from "../sync/save";
-import type { Api } from "./api";
+import type { Api, Descriptor } from "./api";
 import type { Phases } from "./phases";
 
 /** What the automation interface calls `state`. */
@@ -25,6 +25,8 @@ export interface SessionTerminal {
 export interface SessionOptions {
   vm: string;
   descriptorUrl: string;
+  /** The open descriptor as it was when the page was made: the first start needs no request for it. */
+  descriptor?: Descriptor | undefined;
   /** Absolute, `ws:` or `wss:`. */
   socketUrl: (vm: string) => string;
   /** This tab's run, see `SyncOptions.session`. */

@@ -18,6 +18,8 @@ let restored: string[];
 let session: Session;
 let snapshot: string | null;
 let forked: string[];
+let brought: Descriptor | undefined;
+let opens: number;
 
 function descriptor(): Descriptor {
   return {
@@ -28,7 +30,10 @@ function descriptor(): Descriptor {
 }
 
 const api = {
-  open: async () => descriptor(),
+  open: async () => {
+    opens++;
+    return descriptor();
+  },
   forkSnapshot: async (id: string) => {
     forked.push(id);
     copyServer.head = "fork-head";
@@ -46,6 +51,7 @@ function makeSession(): Session {
   return new Session({
     vm: VM,
     descriptorUrl: "/open",
+    descriptor: brought,
     socketUrl: (vm) => vm,
     session: "run",
     api,
@@ -82,6 +88,8 @@ beforeEach(() => {
   screen = "";
   restored = [];
   forked = [];
+  brought = undefined;
+  opens = 0;
   snapshot = null;
 });
 
@@ -104,6 +112,17 @@ describe("starting", () => {
     expect(machine.agentLines[2]).toBe("resize 100 30");
     expect(machine.typed).toEqual(["\r"]);
     expect(session.view.unsaved).toBe(false);
+  });
+
+  it("starts from what the page brought, and asks the service when it starts again", async () => {
+    brought = descriptor();
+    await running();
+    expect(opens).toBe(0);
+    snapshot = "newer";
+    server.head = "newer";
+    await session.retry();
+    expect(opens).toBe(1);
+    expect(session.view.head).toBe("newer");
   });
 
   it("shows the screen that was saved, and types nothing", async () => {

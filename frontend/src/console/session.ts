@@ -40,6 +40,7 @@ export class Session {
   private waitingForDisk = false;
   private head: string | null = null;
   private run = 0;
+  private opened = false;
   /** Disk traffic in bytes, for the activity light. */
   onDisk: (read: number, written: number) => void = () => undefined;
 
@@ -82,10 +83,12 @@ export class Session {
     void this.machine?.destroy();
     this.machine = undefined;
     const worker = this.options.startWorker();
-    // Its script may fail to load before there is a machine to hear of it.
+    // Its script may fail to load, perhaps before there is a machine to hear of it.
     worker.addEventListener("error", () => {
-      if (run !== this.run || this.machine) return;
+      if (run !== this.run || !this.loading) return;
       this.run++;
+      void this.machine?.destroy();
+      this.machine = undefined;
       this.loading = undefined;
       this.failure = {
         message: "The emulator could not be loaded. Check the network and try again.",
@@ -94,7 +97,10 @@ export class Session {
       this.changed();
     });
     try {
-      const descriptor = await api.open(this.options.descriptorUrl);
+      // The page brought one; a later start asks again, since there may be a newer save.
+      const brought = this.opened ? undefined : this.options.descriptor;
+      this.opened = true;
+      const descriptor = brought ?? (await api.open(this.options.descriptorUrl));
       if (run !== this.run) return;
       phases.mark("descriptor");
       this.descriptor = descriptor;

@@ -52,6 +52,12 @@ export class Locator {
     return `${this.options.baseUrl}pub/${digest}`;
   }
 
+  /** Where many chunks are had at once, and what their URLs begin with; undefined where another host serves the chunks. */
+  get bundles(): { url: string; prefix: string } | undefined {
+    const { baseUrl } = this.options;
+    return /^\/(?!\/)/.test(baseUrl) ? { url: `${baseUrl}bundle`, prefix: baseUrl } : undefined;
+  }
+
   /** Where the chunk is. `place` is missing for what is always public (packs, firmware). */
   async url(digest: string, place?: Place): Promise<string> {
     if (!place || this.isPublicLeaf(place)) return this.publicUrl(digest);
@@ -94,9 +100,11 @@ export class Locator {
   /** Asks for the nodes and URLs of many leaves with few requests. */
   async prepare(device: Device, leaves: number[]): Promise<void> {
     if (this.replaced.has(device)) return;
+    const requests: Promise<void>[] = [];
     for (let at = 0; at < leaves.length; at += MAX_LEAVES) {
-      await this.request(device, leaves.slice(at, at + MAX_LEAVES));
+      requests.push(this.request(device, leaves.slice(at, at + MAX_LEAVES)));
     }
+    await Promise.all(requests);
   }
 
   private isPublicLeaf({ device, leaf }: Place): boolean {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { BLOCK, CHUNK } from "../machine/machine";
-import { ChunkServer } from "../testing/chunk-server";
+import { ChunkServer, sparse } from "../testing/chunk-server";
 import { Random } from "../testing/random";
 import { DiskError } from "./errors";
 import { Locator } from "./locator";
@@ -237,5 +237,88 @@ describe("packs", () => {
     server.interfere = (digest) => (digest === pack ? new Response(new Uint8Array(spoilt)) : undefined);
     await expect(source.loadPack(pack, "warm_pack")).rejects.toThrow(DiskError);
     expect(await source.get(digests[1]!, "memory")).toEqual(server.chunk(digests[1]!));
+  });
+});
+
+describe("many chunks at once", () => {
+  const SHELF = "memory-vm";
+
+  async function device(options: { cache?: Cache; isPrivate?: boolean } = {}) {
+    const all = setUp(options);
+    const blocks = new Map(Array.from({ length: 100 * 16 }, (_, i) => [i, random.bytes(BLOCK)]));
+    all.root.value = await all.server.putDevice(2000, sparse(blocks));
+    const wanted = new Map<string, typeof PLACE>();
+    for (const { digest } of await all.server.tree(all.root.value, 2000).leaf(0)) wanted.set(digest, PLACE);
+    const load = () => all.source.getMany(wanted, "memory", SHELF);
+    const here = () => [...wanted.keys()].filter((digest) => all.source.peek(digest)).length;
+    return { ...all, wanted, load, here };
+  }
+
+  it("come in bundles, and stand together on a shelf for the next time", async () => {
+    const cache = new Cache();
+    const { server, source, wanted, load, here, root } = await device({ cache });
+    await load();
+    expect(here()).toBe(wanted.size);
+    expect(server.requests).toHaveLength(0);
+    expect(server.bundles).toBeLessThanOrEqual(3);
+    expect(source.traffic.memory.requests).toBe(server.bundles);
+    expect([...cache.entries.keys()]).toEqual([SHELF]);
+    const later = setUp({ cache });
+    later.root.value = root.value;
+    await later.source.getMany(wanted, "memory", SHELF);
+    expect([...wanted.keys()].every((digest) => later.source.peek(digest))).toBe(true);
+    expect(later.source.traffic.memory).toMatchObject({ requests: 0, cachedRequests: 1 });
+  });
+
+  it("are kept only when they are what was asked for; the others are had singly", async () => {
+    const { server, source, wanted, load, here } = await device();
+    const [bad, gone] = [...wanted.keys()] as [string, string];
+    server.spoil = (digest, raw) =>
+      digest === bad ? raw.map((byte) => byte ^ 1) : digest === gone ? undefined : raw;
+    await load();
+    expect(here()).toBe(wanted.size - 2);
+    for (const digest of [bad, gone]) {
+      expect(await source.get(digest, "memory", PLACE)).toEqual(server.chunk(digest));
+    }
+  });
+
+  it("are left to single requests where there are no bundles, and where one breaks off", async () => {
+    const { server, source, wanted, load, here } = await device();
+    server.bundling = "refused";
+    await load();
+    expect(here()).toBe(0);
+    server.bundling = "cut";
+    await load();
+    expect(here()).toBeGreaterThan(0);
+    expect(here()).toBeLessThan(wanted.size);
+    await Promise.all([...wanted].map(([digest]) => source.get(digest, "memory", PLACE)));
+    expect(here()).toBe(wanted.size);
+  });
+
+  it("are asked for under their signed names when they are private, and never called public", async () => {
+    const { server, wanted, load, here, heard } = await device({ isPrivate: true });
+    const [secret] = [...wanted.keys()] as [string];
+    server.private.add(secret);
+    await load();
+    expect(here()).toBe(wanted.size);
+    expect(heard.filter(({ isPublic }) => !isPublic).map(({ digest }) => digest)).toEqual([secret]);
+  });
+
+  it("survive a shelf that is damaged", async () => {
+    const cache = new Cache();
+    const { wanted, load, here } = await device({ cache });
+    cache.entries.set(SHELF, random.bytes(5000));
+    await load();
+    expect(here()).toBe(wanted.size);
+  });
+
+  it("are written into the cache when the time has come", async () => {
+    const cache = new Cache();
+    const { source, load } = await device({ cache });
+    source.holdWrites();
+    await load();
+    expect(cache.entries.size).toBe(0);
+    await source.releaseWrites();
+    expect(cache.entries.size).toBe(1);
   });
 });

@@ -7,7 +7,7 @@ import { CHUNK } from "../machine/machine";
 import { sha256 } from "./digest";
 import { DiskError } from "./errors";
 import type { Locator, Place } from "./locator";
-import { readPack } from "./pack";
+import { readBundle, readPack, writePack } from "./pack";
 import { FetchFailure, Gate, realClock, request, withRetries, type Clock, type Fetch } from "./retry";
 import { MemoryStore, type ChunkCache } from "./store";
 
@@ -37,6 +37,11 @@ export interface SourceOptions {
 const CONCURRENT = 6;
 /** Without a sign of life for so long a request is given up, ms. */
 const TIMEOUT = 15_000;
+/** So many chunks at once are worth bundles and a shelf. */
+const MANY = 16;
+/** The service's limit of chunks in a bundle, and how many bundles are under way together. */
+const MAX_BUNDLE = 64;
+const BUNDLES = 3;
 
 export class ChunkSource {
   readonly traffic: Record<Kind, Traffic>;
@@ -44,6 +49,8 @@ export class ChunkSource {
   private readonly loading = new Map<string, Promise<Uint8Array>>();
   private readonly gate = new Gate(CONCURRENT);
   private readonly clock: Clock;
+  /** Writes into the cache that wait for a better moment; undefined while they need not. */
+  private held: (() => Promise<void>)[] | undefined;
 
   constructor(private readonly options: SourceOptions) {
     this.memory = new MemoryStore(options.memoryBytes);
@@ -93,6 +100,131 @@ export class ChunkSource {
     return this.gate.waiting;
   }
 
+  /** From now on nothing is written into the cache until `releaseWrites`: that would slow down what is being loaded. */
+  holdWrites(): void {
+    this.held ??= [];
+  }
+
+  async releaseWrites(): Promise<void> {
+    const writes = this.held ?? [];
+    this.held = undefined;
+    for (const write of writes) await write();
+  }
+
+  /** Whether the pack need not be fetched. */
+  async hasPack(digest: string): Promise<boolean> {
+    const stream = await this.options.cache?.open(digest);
+    await stream?.cancel().catch(() => undefined);
+    return stream !== undefined;
+  }
+
+  /**
+   * Brings many chunks into memory: from the shelf, an entry of the cache that holds those of the last time together; singly from
+   * the cache; in bundles. What cannot be had so, or does not verify, is left out: `get` has it.
+   */
+  async getMany(
+    wanted: ReadonlyMap<string, Place>,
+    kind: Kind,
+    shelf: string,
+    progress: () => void = () => undefined,
+  ): Promise<void> {
+    const missing = new Map([...wanted].filter(([digest]) => !this.memory.get(digest)));
+    if (missing.size < MANY || missing.size * CHUNK > this.options.memoryBytes) return;
+    const all = [...missing.keys()];
+    const take = async (digest: string, raw: Uint8Array): Promise<void> => {
+      const place = missing.get(digest);
+      if (!place || (await sha256(raw)) !== digest) return;
+      missing.delete(digest);
+      this.memory.put(digest, raw);
+      this.options.onChunk?.(digest, raw, this.options.locator.isPublic(digest, place));
+      progress();
+    };
+    await this.readShelf(shelf, kind, take);
+    if (missing.size < MANY) return;
+    await Promise.all(
+      [...missing].map(async ([digest, place]) => {
+        const raw = await this.fromCache(digest, kind);
+        if (!raw) return;
+        missing.delete(digest);
+        this.options.onChunk?.(digest, raw, this.options.locator.isPublic(digest, place));
+        progress();
+      }),
+    );
+    if (missing.size >= MANY) await this.fetchBundles(missing, kind, take);
+    this.write(async (cache) => {
+      const chunks = all.map((digest) => [digest, this.memory.get(digest)] as const);
+      const present = chunks.filter((chunk): chunk is [string, Uint8Array] => chunk[1] !== undefined);
+      await cache.put(shelf, writePack(new Map(present)));
+    });
+  }
+
+  private async readShelf(
+    shelf: string,
+    kind: Kind,
+    take: (digest: string, raw: Uint8Array) => Promise<void>,
+  ): Promise<void> {
+    const stream = await this.options.cache?.open(shelf);
+    if (!stream) return;
+    this.traffic[kind].cachedRequests++;
+    const checks: Promise<void>[] = [];
+    try {
+      const count = (piece: Uint8Array): void => void (this.traffic[kind].cachedBytes += piece.length);
+      for await (const { digest, raw } of readPack(stream, count)) checks.push(take(digest, raw));
+    } catch {
+      await this.options.cache?.delete(shelf);
+    }
+    await Promise.all(checks);
+  }
+
+  private async fetchBundles(
+    missing: ReadonlyMap<string, Place>,
+    kind: Kind,
+    take: (digest: string, raw: Uint8Array) => Promise<void>,
+  ): Promise<void> {
+    const bundles = this.options.locator.bundles;
+    if (!bundles) return;
+    const lines: { digest: string; line: string }[] = [];
+    for (const [digest, place] of [...missing]) {
+      const url = await this.options.locator.url(digest, place).catch(() => "");
+      if (url.startsWith(bundles.prefix)) lines.push({ digest, line: url.slice(bundles.prefix.length) });
+    }
+    const size = Math.min(MAX_BUNDLE, Math.ceil(lines.length / BUNDLES));
+    const fetchOne = async (part: typeof lines): Promise<void> => {
+      this.traffic[kind].requests++;
+      const init = { method: "POST", body: part.map(({ line }) => line).join("\n") };
+      const { response, touch, done } = await request(this.options.fetch, bundles.url, init, TIMEOUT);
+      const checks: Promise<void>[] = [];
+      try {
+        if (!response.body) return;
+        const count = (piece: Uint8Array): void => {
+          touch();
+          this.traffic[kind].bytes += piece.length;
+        };
+        let index = 0;
+        for await (const raw of readBundle(response.body, part.length, count)) {
+          const { digest } = part[index++]!;
+          if (raw) checks.push(take(digest, raw));
+        }
+      } finally {
+        done();
+        await Promise.all(checks);
+      }
+    };
+    const requests: Promise<void>[] = [];
+    for (let at = 0; at < lines.length; at += size) {
+      // A bundle is only a faster way to chunks that can be had singly.
+      requests.push(this.gate.run(() => fetchOne(lines.slice(at, at + size))).catch(() => undefined));
+    }
+    await Promise.all(requests);
+  }
+
+  private write(work: (cache: ChunkCache) => Promise<void>): void {
+    const { cache } = this.options;
+    if (!cache) return;
+    if (this.held) this.held.push(() => work(cache));
+    else void work(cache);
+  }
+
   /**
    * Streams a pack, which is always public: every chunk in it is verified, kept and can be read as soon as it has arrived. Entries
    * that do not verify are left out. Rejects with `DiskError` when the pack cannot be had; what came is kept.
@@ -140,7 +272,7 @@ export class ChunkSource {
         progress,
       );
       // A pack with a bad entry is not kept: the next visit fetches it again.
-      if (whole) void this.options.cache?.put(digest, pieces);
+      if (whole) this.write((cache) => cache.put(digest, pieces));
     } catch (error) {
       throw new FetchFailure("the transfer broke off", 0, { cause: error });
     } finally {
@@ -189,7 +321,7 @@ export class ChunkSource {
       const raw = await this.gate.run(() => this.fromNetwork(digest, kind, place));
       this.memory.put(digest, raw);
       announce(raw);
-      void this.options.cache?.put(digest, raw);
+      this.write((cache) => cache.put(digest, raw));
       return raw;
     } catch (error) {
       throw this.failed(digest, kind, error);

@@ -7,7 +7,7 @@ import { packDelta, type Delta } from "../disk/delta";
 import { IndexTree } from "../disk/tree";
 import { LEAF_BLOCKS } from "../disk/index-node";
 import { KnownBlocks } from "../disk/known";
-import { Locator, type Device } from "../disk/locator";
+import { Locator, type Device, type Place } from "../disk/locator";
 import { RemoteDisk } from "../disk/remote-disk";
 import type { Fetch } from "../disk/retry";
 import { ChunkSource } from "../disk/source";
@@ -43,6 +43,10 @@ export interface SessionOptions {
 const MEMORY_BYTES = 192 << 20;
 /** A snapshot that shares at least so many chunks with the image's memory gets them with the pack, in one request. */
 const PACK_WORTH = 16;
+/** After the machine has started, what can wait waits for so long, ms: the cache's writes, the index of known blocks. */
+const SETTLING = 400;
+/** Progress is told this often at most, ms: the page draws it. */
+const PROGRESS_EVERY = 60;
 
 interface Save {
   summary: SaveSummary;
@@ -65,6 +69,9 @@ export class Session {
   private snapshot: string | null = null;
   /** Chunks that were seen to be public: free to name, and nobody's to fold. */
   private readonly publicChunks = new Set<string>();
+  /** Chunks whose blocks are not known yet; undefined once all are, and new ones become known at once. */
+  private unknown: { digest: string; raw: Uint8Array }[] | undefined = [];
+  private lastProgress = 0;
   private readonly phases: Record<string, number> = {};
   private save: Save | undefined;
   private saving = false;
@@ -81,6 +88,7 @@ export class Session {
     );
     const memory = coldBoot ? null : descriptor.memory;
     const { source, locator, known, trees } = this.openDevices(descriptor, memory, cache);
+    source.holdWrites();
     const disk = new RemoteDisk(trees.disk, source, "disk");
     const readBlob = (blob: Blob): Promise<Uint8Array> => readWhole(source, blob);
     if (!memory) void source.loadPack(descriptor.image.boot_pack, "boot_pack").catch(() => undefined);
@@ -109,9 +117,28 @@ export class Session {
     this.listen(machine);
     this.running = { machine, source, locator, known, disk, trees };
     // The emulator is built while the memory is still on its way.
-    await this.phase("machine", () => (arriving ? machine.resume(arriving) : machine.boot()));
+    try {
+      await this.phase("machine", () => (arriving ? machine.resume(arriving) : machine.boot()));
+    } catch (error) {
+      // What came is kept: the next try begins with it.
+      await source.releaseWrites();
+      throw error;
+    }
     this.phases.start = Math.round(performance.now() - started);
+    setTimeout(() => void this.settle(), SETTLING);
     return { resumed: memory !== null, extra: extra !== undefined };
+  }
+
+  /** What the start has put off, in small steps: the guest runs in this thread. */
+  private async settle(): Promise<void> {
+    if (!this.running) return;
+    const { source, known } = this.running;
+    while (this.unknown?.length) {
+      for (const { digest, raw } of this.unknown.splice(0, 8)) known.add(digest, raw);
+      await new Promise((resolve) => setTimeout(resolve, 0));
+    }
+    this.unknown = undefined;
+    await source.releaseWrites();
   }
 
   pause(): Promise<void> {
@@ -160,6 +187,7 @@ export class Session {
     this.save = undefined;
     try {
       const started = performance.now();
+      for (const { digest, raw } of this.unknown?.splice(0) ?? []) known.add(digest, raw);
       const parent = await parentMatcher(trees.memory, source);
       let extra: Promise<Uint8Array | undefined> | undefined;
       const capture = await machine.capture({
@@ -285,7 +313,8 @@ export class Session {
       onChunk: (digest, raw, isPublic) => {
         if (!isPublic) return;
         this.publicChunks.add(digest);
-        known.add(digest, raw);
+        if (this.unknown) this.unknown.push({ digest, raw });
+        else known.add(digest, raw);
       },
     });
     const tree = (device: Device): IndexTree => {
@@ -307,31 +336,37 @@ export class Session {
     const pack = async (): Promise<void> => {
       const total = image.warm_pack_bytes;
       await source
-        .loadPack(image.warm_pack, "warm_pack", (done) =>
-          this.options.emit("progress", { phase: "memory", done, total }),
-        )
+        .loadPack(image.warm_pack, "warm_pack", (done) => this.progress(done, total))
         // A pack is only a faster way to chunks that can be had singly.
         .catch(() => undefined);
     };
     const leaves = Array.from({ length: tree.leafCount }, (_, leaf) => leaf);
-    if (tree.root === image.memory_root) await pack();
-    else await locator.prepare("memory", leaves);
-    const wanted = new Map<string, number>();
+    let packed: Promise<void> | undefined;
+    if (tree.root === image.memory_root) await (packed = pack());
+    else {
+      // A pack that is here already costs no request: it is read while the server is asked.
+      if (await source.hasPack(image.warm_pack)) packed = pack();
+      await locator.prepare("memory", leaves);
+    }
+    const wanted = new Map<string, Place>();
     for (const leaf of leaves) {
       for (const extent of await tree.leaf(leaf))
-        if (!wanted.has(extent.digest)) wanted.set(extent.digest, leaf);
+        if (!wanted.has(extent.digest)) wanted.set(extent.digest, { device: "memory", leaf });
     }
-    const shared = [...wanted].filter(([digest, leaf]) =>
-      locator.isPublic(digest, { device: "memory", leaf }),
-    );
-    if (tree.root !== image.memory_root && shared.length >= PACK_WORTH) await pack();
-    let done = 0;
-    await Promise.all(
-      [...wanted].map(async ([digest, leaf]) => {
-        await source.get(digest, "memory", { device: "memory", leaf });
-        this.options.emit("progress", { phase: "memory", done: ++done, total: wanted.size });
-      }),
-    );
+    const shared = [...wanted].filter(([digest, place]) => locator.isPublic(digest, place));
+    if (!packed && shared.length >= PACK_WORTH) packed = pack();
+    await packed;
+    let done = [...wanted.keys()].filter((digest) => source.peek(digest)).length;
+    const arrived = (): void => this.progress(++done, wanted.size);
+    await source.getMany(wanted, "memory", `memory-${descriptor.vm?.id ?? ""}`, arrived);
+    await Promise.all([...wanted].map(([digest, place]) => source.get(digest, "memory", place)));
+  }
+
+  private progress(done: number, total: number): void {
+    const now = performance.now();
+    if (now - this.lastProgress < PROGRESS_EVERY) return;
+    this.lastProgress = now;
+    this.options.emit("progress", { phase: "memory", done, total });
   }
 
   private listen(machine: Machine): void {
