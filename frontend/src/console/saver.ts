@@ -3,7 +3,7 @@
 import { MOST_EXTRA, type MachineClient } from "../machine/client";
 import type { SyncClient } from "../sync/client";
 import { save } from "../sync/save";
-import type { SaveReport, SavingView, SessionTerminal } from "./model";
+import type { Journal, SaveReport, SavingView, SessionTerminal } from "./model";
 
 export interface SaveMachineOptions {
   machine: MachineClient;
@@ -13,6 +13,7 @@ export interface SaveMachineOptions {
   message: string;
   /** The head that the snapshot goes on top of; by default the one that the machine started from. */
   expectedHead?: string | null;
+  journal?: Journal | undefined;
   signal: AbortSignal;
   onView: (view: SavingView) => void;
   /** Everything up to now is in the save, nothing later is. */
@@ -37,14 +38,20 @@ export async function saveMachine(options: SaveMachineOptions): Promise<SaveRepo
   let result;
   try {
     signal.throwIfAborted();
+    const { message } = options;
+    const expectedHead = options.expectedHead === undefined ? prepared.parentSnapshot : options.expectedHead;
+    const thumbnail = prepared.thumbnail ?? (await picture) ?? null;
+    // A tab whose storage is full or away can save all the same.
+    await options.journal?.keep(prepared, { message, expectedHead, thumbnail }).catch(() => undefined);
+    signal.throwIfAborted();
     result = await save(
       sync,
       {
-        expectedHead: options.expectedHead === undefined ? prepared.parentSnapshot : options.expectedHead,
+        expectedHead,
         diskRoot: prepared.diskRoot,
         memoryRoot: prepared.memoryRoot,
-        message: options.message,
-        thumbnail: prepared.thumbnail ?? (await picture) ?? null,
+        message,
+        thumbnail,
         idempotencyKey: crypto.randomUUID(),
         reusedBytes: prepared.reusedBytes,
         chunks: prepared.chunks.map(({ digest, rawSize }) => [digest, rawSize] as const),
@@ -58,6 +65,7 @@ export async function saveMachine(options: SaveMachineOptions): Promise<SaveRepo
     throw error;
   }
   await prepared.committed(result.snapshot.id);
+  await options.journal?.clear().catch(() => undefined);
   return {
     snapshot: result.snapshot.id,
     uploadedBytes: result.uploadedBytes,

@@ -5,40 +5,27 @@
 
 import type { MachineClient, MachineStats } from "../machine/client";
 import type { MachineEvents, MachineState } from "../machine/machine";
-import { SyncClient, type LeaseState } from "../sync/client";
-import { Cancelled, Expected, describe } from "../sync/errors";
+import { Expected, describe } from "../sync/errors";
 import type { Descriptor } from "./api";
 import { agentAnswers, promptAppears, reseed, resize, setClock } from "./guest";
-import type { Conflict, PublicState, SaveReport, SavingView, SessionOptions, SessionView } from "./model";
-import { saveMachine } from "./saver";
-
-/**
- * So many blocks a guest may write without anybody having done anything: it flushes what was in its memory at the save, and
- * that is in the snapshot already. More is work of its own.
- */
-const WRITE_BACK_BLOCKS = 64;
+import { Holding } from "./holding";
+import type { PublicState, SaveReport, SessionOptions, SessionView } from "./model";
+import { Saving } from "./saving";
 
 export class Session {
   private readonly options: SessionOptions;
   private readonly listeners = new Set<(view: SessionView) => void>();
-  private readonly saves: SaveReport[] = [];
+  private readonly saving: Saving;
+  private readonly holding: Holding;
   private machine: MachineClient | undefined;
-  private sync: SyncClient;
   private descriptor: Descriptor | undefined;
   private machineState: MachineState = "loading";
   private booting: AbortController | undefined;
-  private saving: { view: SavingView; cancel: AbortController } | undefined;
-  private conflict: Conflict | undefined;
   private failure: SessionView["failure"];
   private loading: SessionView["loading"];
   private pausedByPerson = false;
   private pausedByFlood = false;
-  /** Input since the last save, and at all. */
-  private touched = false;
-  private everTouched = false;
-  private dirtyBlocks = 0;
   private waitingForDisk = false;
-  private head: string | null = null;
   private run = 0;
   private opened = false;
   /** Disk traffic in bytes, for the activity light. */
@@ -46,22 +33,30 @@ export class Session {
 
   constructor(options: SessionOptions) {
     this.options = options;
-    this.sync = this.connect();
+    this.saving = new Saving(options, () => this.changed());
+    this.holding = new Holding(options, {
+      online: () => this.leaseIsOurs(),
+      conflict: () => {
+        if (this.mustStandStill() && !this.loading) void this.machine?.pause();
+      },
+      changed: () => this.changed(),
+      saving: () => this.saving.view !== undefined,
+    });
   }
 
   get view(): SessionView {
     return {
       state: this.publicState(),
       machine: this.machineState,
-      lease: this.sync.state.kind,
-      saving: this.saving?.view,
-      conflict: this.conflict,
+      lease: this.holding.sync.state.kind,
+      saving: this.saving.view,
+      conflict: this.holding.conflict,
       failure: this.failure,
       loading: this.loading,
-      unsaved: this.touched || (this.everTouched && this.dirtyBlocks > WRITE_BACK_BLOCKS),
-      dirtyBlocks: this.dirtyBlocks,
+      unsaved: this.saving.unsaved,
+      dirtyBlocks: this.saving.dirtyBlocks,
       waitingForDisk: this.waitingForDisk,
-      head: this.head,
+      head: this.holding.head ?? null,
     };
   }
 
@@ -104,8 +99,8 @@ export class Session {
       if (run !== this.run) return;
       phases.mark("descriptor");
       this.descriptor = descriptor;
-      this.head = descriptor.snapshot?.id ?? null;
-      this.checkHead();
+      this.holding.head = descriptor.snapshot?.id ?? null;
+      this.holding.checkHead();
       const locate: Parameters<SessionOptions["startMachine"]>[0]["locate"] = (request) =>
         api.locate(descriptor.locate_url, request);
       const machine = this.options.startMachine({ descriptor, worker, locate });
@@ -134,18 +129,18 @@ export class Session {
 
   /** Bytes typed by a person or a script. Lost while the machine is being loaded or somebody else has it. */
   input(bytes: Uint8Array): void {
-    if (!this.machine || this.loading || this.conflict) return;
-    this.touch();
+    if (!this.machine || this.loading || this.holding.conflict) return;
+    this.saving.touch();
     this.machine.sendConsole(bytes);
   }
 
   key(code: string, down: boolean): void {
-    if (down) this.touch();
+    if (down) this.saving.touch();
     this.machine?.sendKey({ code, down });
   }
 
   mouse(event: { dx: number; dy: number; buttons: number; wheel: number }): void {
-    if (event.buttons) this.touch();
+    if (event.buttons) this.saving.touch();
     this.machine?.sendMouse(event);
   }
 
@@ -187,7 +182,7 @@ export class Session {
   /** The tab was hidden or the computer asleep: the guest's clock may be behind, the network back. */
   wokeUp(): void {
     if (this.machine && this.machineState === "running") setClock(this.machine);
-    this.sync.poke();
+    this.holding.sync.poke();
   }
 
   /** "Try again" of a failure. */
@@ -200,26 +195,31 @@ export class Session {
 
   /** Saves disk and memory as they are now. Rejects with `Expected` or `Cancelled`; a conflict is then in the view. */
   async save(message: string): Promise<SaveReport> {
-    const report = await this.saveInto(this.sync, message, {});
-    this.saves.push(report);
-    return report;
+    const { sync } = this.holding;
+    try {
+      const report = await this.saving.save({ machine: this.startedMachine(), sync, message });
+      if (sync === this.holding.sync) this.holding.head = report.snapshot;
+      this.saving.reports.push(report);
+      return report;
+    } catch (error) {
+      if (error instanceof Expected && error.code === "head_moved" && sync === this.holding.sync)
+        this.holding.setConflict({ kind: "head_moved" });
+      throw error;
+    }
   }
 
   cancelSave(): void {
-    this.saving?.cancel.abort(new Cancelled());
+    this.saving.cancel();
   }
 
   /** Takes the lease from whoever has it and runs on, unless there is a newer snapshot: then that is the conflict. */
   async takeOver(): Promise<void> {
-    await this.sync.takeOver();
+    await this.holding.takeOver();
   }
 
   /** Connects again after signing in elsewhere. */
   reconnect(): void {
-    this.sync.close();
-    this.conflict = undefined;
-    this.sync = this.connect();
-    this.changed();
+    this.holding.reconnect();
   }
 
   /**
@@ -227,16 +227,16 @@ export class Session {
    * nothing dropped. Resolves with the new VM's id.
    */
   async keepAsCopy(): Promise<string> {
-    if (!this.machine || !this.descriptor || this.loading)
-      throw new Expected("not_started", "There is nothing to keep yet: the machine has not started.");
-    await this.machine.pause();
+    const machine = this.startedMachine();
+    await machine.pause();
     const vm = await this.makeCopy();
-    const sync = this.newSync(vm);
+    const sync = this.holding.newSync(vm);
     try {
       await sync.whenOnline();
       const expectedHead = sync.state.kind === "online" ? sync.state.head : null;
-      await this.saveInto(sync, `Kept from ${this.descriptor.vm.name}`, { expectedHead });
-      this.everTouched = false;
+      const message = `Kept from ${this.descriptor?.vm.name ?? "another machine"}`;
+      await this.saving.save({ machine, sync, message, expectedHead });
+      this.saving.forget();
     } finally {
       sync.close();
     }
@@ -248,7 +248,7 @@ export class Session {
     const { api } = this.options;
     const descriptor = (this.descriptor ??= await api.open(this.options.descriptorUrl));
     const name = `${descriptor.vm.name.slice(0, 110)} (copy)`;
-    const base = this.head ?? descriptor.snapshot?.id;
+    const base = this.holding.head ?? descriptor.snapshot?.id;
     if (base) return (await api.forkSnapshot(base, name)).id;
     const { image, tenant } = await api.vm(this.options.vm);
     return (await api.createVm({ image: image.slug, tenant, name })).id;
@@ -258,129 +258,39 @@ export class Session {
   close(): void {
     this.run++;
     this.booting?.abort();
-    this.sync.close();
+    this.holding.sync.close();
     void this.machine?.destroy();
   }
 
   async stats(): Promise<{ machine: MachineStats | null; saves: SaveReport[]; socketBytes: number }> {
     const machine = this.machine ? await this.machine.stats() : null;
-    return { machine, saves: this.saves.map((report) => ({ ...report })), socketBytes: this.sync.sentBytes };
-  }
-
-  private async saveInto(
-    sync: SyncClient,
-    message: string,
-    extra: { expectedHead?: string | null },
-  ): Promise<SaveReport> {
-    const machine = this.machine;
-    if (!machine || this.loading) throw new Expected("not_started", "The machine has not started yet.");
-    if (this.saving) throw new Expected("save_in_progress", "A save is under way already.");
-    const saving = {
-      view: { phase: "preparing", progress: undefined } as SavingView,
-      cancel: new AbortController(),
+    return {
+      machine,
+      saves: this.saving.reports.map((report) => ({ ...report })),
+      socketBytes: this.holding.sync.sentBytes,
     };
-    this.saving = saving;
-    try {
-      const report = await saveMachine({
-        ...extra,
-        machine,
-        sync,
-        message,
-        terminal: this.options.terminal,
-        takePicture: this.options.takePicture,
-        signal: saving.cancel.signal,
-        onFrozen: () => (this.touched = false),
-        onView: (view) => {
-          saving.view = view;
-          this.changed();
-        },
-      });
-      if (sync === this.sync) this.head = report.snapshot;
-      // Counted from the new snapshot now; the machine tells by itself only when the disk is used again.
-      const stats = await machine.stats().catch(() => undefined);
-      this.dirtyBlocks = stats?.disk.dirtyBlocks ?? 0;
-      return report;
-    } catch (error) {
-      this.touched = true;
-      if (error instanceof Expected && error.code === "head_moved" && sync === this.sync) {
-        this.setConflict({ kind: "head_moved" });
-      }
-      throw error;
-    } finally {
-      this.saving = undefined;
-      this.changed();
+  }
+
+  private startedMachine(): MachineClient {
+    if (!this.machine || this.loading) throw new Expected("not_started", "The machine has not started yet.");
+    return this.machine;
+  }
+
+  private leaseIsOurs(): void {
+    this.options.phases.mark("lease");
+    if (this.holding.headMoved && !this.saving.worked && !this.loading) {
+      // Nothing was done here that could be lost: simply the newer save.
+      void this.start();
+      return;
     }
+    this.holding.checkHead();
+    // The disk reads that failed for want of a connection: nobody has to press a button for those.
+    if (this.failure?.retry === "disk") void this.retry();
+    else void this.runOn();
   }
 
-  private connect(): SyncClient {
-    const sync = this.newSync(this.options.vm);
-    sync.onState((state) => {
-      if (sync === this.sync) this.leaseChanged(state);
-    });
-    return sync;
-  }
-
-  private newSync(vm: string): SyncClient {
-    const { session, openSocket, timing } = this.options;
-    return new SyncClient({
-      url: this.options.socketUrl(vm),
-      session,
-      openSocket,
-      ...(timing ? { timing } : {}),
-    });
-  }
-
-  private leaseChanged(state: LeaseState): void {
-    switch (state.kind) {
-      case "online":
-        this.options.phases.mark("lease");
-        this.conflict = undefined;
-        if (this.headMoved() && !this.everTouched && !this.loading) {
-          // Nothing was done here that could be lost: simply the newer save.
-          void this.start();
-          break;
-        }
-        this.checkHead();
-        // The disk reads that failed for want of a connection: nobody has to press a button for those.
-        if (this.failure?.retry === "disk") void this.retry();
-        else void this.runOn();
-        break;
-      case "held":
-        this.setConflict({ kind: "held", holder: state.holder, since: state.since });
-        break;
-      case "lost":
-        this.setConflict({ kind: "lost", message: state.message });
-        break;
-      case "ended":
-        if (state.code !== "closed") this.setConflict({ kind: state.code });
-        break;
-      case "connecting":
-        this.changed();
-    }
-  }
-
-  private checkHead(): void {
-    if (this.headMoved()) this.setConflict({ kind: "head_moved" });
-  }
-
-  /** Whether the VM's head is not what this machine started from. During a save it may be the save itself. */
-  private headMoved(): boolean {
-    const { state } = this.sync;
-    return (
-      state.kind === "online" && this.descriptor !== undefined && !this.saving && state.head !== this.head
-    );
-  }
-
-  private setConflict(conflict: Conflict): void {
-    this.conflict = conflict;
-    if (this.mustStandStill() && !this.loading) void this.machine?.pause();
-    this.changed();
-  }
-
-  /** Signed out is no reason to stop: the work goes on and is saved after signing in. */
   private mustStandStill(): boolean {
-    const conflict = this.conflict !== undefined && this.conflict.kind !== "signed_out";
-    return conflict || this.pausedByPerson || this.pausedByFlood;
+    return this.holding.mustStandStill || this.pausedByPerson || this.pausedByFlood;
   }
 
   private async runOn(): Promise<void> {
@@ -424,7 +334,7 @@ export class Session {
     machine.on(
       "disk",
       mine((activity) => {
-        this.dirtyBlocks = activity.dirtyBlocks;
+        this.saving.dirtyBlocks = activity.dirtyBlocks;
         this.waitingForDisk = activity.waiting;
         this.onDisk(activity.read, activity.written);
         this.changed();
@@ -472,16 +382,9 @@ export class Session {
   private publicState(): PublicState {
     if (this.failure) return "error";
     if (this.loading || this.machineState === "loading") return "loading";
-    if (this.saving) return "saving";
+    if (this.saving.view) return "saving";
     if (this.machineState === "paused" && !(this.pausedByFlood && !this.pausedByPerson)) return "paused";
     return this.booting ? "booting" : "running";
-  }
-
-  private touch(): void {
-    const first = !this.touched;
-    this.touched = true;
-    this.everTouched = true;
-    if (first) this.changed();
   }
 
   private changed(): void {
