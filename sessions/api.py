@@ -19,6 +19,7 @@ from sessions.paging import MAX_PAGE_SIZE, PAGE_SIZE, page_of
 from sessions.schemas import (
     ExchangeOut,
     ForkIn,
+    JournalKey,
     LinkIn,
     LinkOut,
     LinkPage,
@@ -40,6 +41,7 @@ from sessions.schemas import (
 from sessions.thumbnails import picture_type
 from webvm.accounts.access import find_tenant, signed_in, tenants_of
 from webvm.accounts.auth import OPEN_AUTH
+from webvm.accounts.journal import journal_key, journal_owner
 from webvm.accounts.limits import limit
 from webvm.accounts.models import User
 from webvm.accounts.signin import sign_in
@@ -119,6 +121,22 @@ def locate_chunks(request: HttpRequest, vm_id: UUID, payload: LocateIn) -> Any:
     return opening.locate_chunks(
         signed_in(request), vm_id, snapshot_id=payload.snapshot, device=payload.device, leaves=payload.leaves
     )
+
+
+@router.post(
+    "/vms/{uuid:vm_id}/journal-key",
+    url_name="journal_key",
+    response=JournalKey,
+    tags=["VMs"],
+    summary="The key of your journals of unsaved work",
+)
+def read_journal_key(request: HttpRequest, response: HttpResponse, vm_id: UUID) -> Any:
+    """A POST, so that nothing on the way keeps it and no other site can ask."""
+    user = signed_in(request)
+    vm = get_vm(user, vm_id)
+    response.headers["Cache-Control"] = "no-store"
+    key = base64.b64encode(journal_key(user, vm.pk)).decode("ascii")
+    return JournalKey(key=key, owner=journal_owner(user))
 
 
 @router.post(

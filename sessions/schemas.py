@@ -241,6 +241,13 @@ class OpenDescriptor(Schema):
     socket_url: str
 
 
+class JournalKey(Schema):
+    """For the browser's journal of unsaved work (docs/design/journal.md)."""
+
+    key: str = Field(description="32 bytes, base64; only for this user and this VM")
+    owner: str = Field(description="The name under which the browser files this user's journals")
+
+
 class Located(Schema):
     nodes: dict[str, str] = Field(description="Index nodes by digest, base64 of the raw bytes")
     urls: dict[str, str] = Field(description="A URL for each private chunk that the asked leaves name")

@@ -138,6 +138,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
+    "webvm.accounts.journal.ForgetJournals",
     "webvm.middleware.ErrorPages",
 ]
 ROOT_URLCONF = "webvm.urls"

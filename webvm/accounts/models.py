@@ -40,6 +40,9 @@ class User(AbstractBaseUser, PermissionsMixin):
     is_guest = models.BooleanField(default=False)
     guest_expires_at = models.DateTimeField(null=True, blank=True)
     date_joined = models.DateTimeField(default=timezone.now)
+    journal_generation = models.PositiveIntegerField(
+        default=0, help_text="Raising it makes what browsers keep of unsaved work unreadable"
+    )
 
     USERNAME_FIELD = "email"
     REQUIRED_FIELDS: ClassVar[list[str]] = []

@@ -9,7 +9,8 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from webvm.accounts.access import SESSION_KEY, tenants_of
-from webvm.accounts.models import Tenant
+from webvm.accounts.journal import journal_owner
+from webvm.accounts.models import Tenant, User
 
 register = template.Library()
 MENU_TENANTS = 30
@@ -49,6 +50,12 @@ def tenants_of_session(context: dict[str, Any]) -> list[dict[str, Any]]:
     if chosen not in dict(tenants):
         chosen = next((pk for pk, tenant in tenants if tenant.is_personal), None)
     return [{"pk": pk, "name": tenant.name, "is_current": pk == chosen} for pk, tenant in tenants]
+
+
+@register.simple_tag
+def journal_owner_of(user: User) -> str:
+    """Under which name the browser files the user's journals of unsaved work."""
+    return journal_owner(user)
 
 
 @register.simple_tag

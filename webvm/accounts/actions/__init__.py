@@ -16,7 +16,7 @@ from webvm.accounts.actions.secrets import (
     use_sign_in_link,
 )
 from webvm.accounts.actions.tenants import create_tenant, delete_tenant, update_tenant
-from webvm.accounts.actions.users import delete_account, update_profile
+from webvm.accounts.actions.users import delete_account, rotate_journal_keys, update_profile
 
 __all__ = [
     "accept_invitation",
@@ -34,6 +34,7 @@ __all__ = [
     "remove_member",
     "revoke_invitation",
     "revoke_token",
+    "rotate_journal_keys",
     "update_profile",
     "update_tenant",
     "use_sign_in_link",

@@ -27,6 +27,17 @@ def update_profile(user: User, *, name: str, acting_user: User) -> User:
     return user
 
 
+def rotate_journal_keys(user: User, *, acting_user: User) -> None:
+    """Make every journal of unsaved work that browsers keep for `user` unreadable for good."""
+    if acting_user.pk != user.pk and not acting_user.is_superuser:
+        raise PermissionDenied("You can only renew your own keys.")
+    with transaction.atomic():
+        locked = User.objects.select_for_update().get(pk=user.pk)
+        user.journal_generation = locked.journal_generation + 1
+        user.save(update_fields=["journal_generation"])
+        record("rotate_journal_keys", acting_user=acting_user, target=user)
+
+
 def delete_account(user: User, *, acting_user: User) -> None:
     """Delete a user for good, with the tenants nobody else is in.
 

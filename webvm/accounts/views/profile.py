@@ -16,6 +16,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from webvm.accounts.access import signed_in
 from webvm.accounts.actions import create_token, delete_account, revoke_token, update_profile
 from webvm.accounts.forms import DeleteAccountForm, ProfileForm, TokenForm
+from webvm.accounts.journal import forget_journals, journal_owner
 from webvm.accounts.models import ApiToken
 from webvm.accounts.views.attempt import attempt
 from webvm.errors import WebVMError
@@ -68,12 +69,14 @@ def delete(request: HttpRequest) -> HttpResponse:
     user = signed_in(request)
     form = DeleteAccountForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
+        owner = journal_owner(user)
         try:
             delete_account(user, acting_user=user)
         except WebVMError as error:
             form.add_error(None, error.text)
         else:
             logout(request)
+            forget_journals(request, owner)
             messages.success(request, "Your account is deleted.")
             return redirect("landing")
     return render(request, "settings/delete_account.html", {"form": form}, status=422 if form.errors else 200)
