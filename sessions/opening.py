@@ -21,6 +21,7 @@ from sessions.schemas import (
     OpenVM,
 )
 from storage.walk import locate
+from webvm.accounts.access import require_role
 from webvm.accounts.models import User
 from webvm.errors import InvalidInput, NotFound
 
@@ -71,7 +72,8 @@ def locate_chunks(
     count = -(-wanted.blocks // BLOCKS_PER_LEAF)
     if any(not 0 <= leaf < count for leaf in leaves):
         raise InvalidInput(f"This {device} has the leaves 0 to {count - 1}.", field="leaves")
-    found = locate(wanted.root, wanted.home, wanted.blocks, leaves)
+    member = require_role(user, vm.tenant).pk
+    found = locate(wanted.root, wanted.home, wanted.blocks, leaves, member)
     nodes = {digest: base64.b64encode(raw).decode("ascii") for digest, raw in found.nodes.items()}
     return Located(nodes=nodes, urls=found.urls, expires_in=found.expires_in)
 

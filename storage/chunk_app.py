@@ -1,10 +1,10 @@
-"""Serving chunks over HTTP: a bare ASGI application before Django, without a database, session or middleware.
+"""Serving chunks over HTTP: a bare ASGI application before Django, without a session or middleware.
 
-`GET /chunks/pub/<sha256>` and `GET /chunks/t/<tenant>/<key>?e=<expiry>&s=<signature>`; `POST /chunks/bundle`
-answers many of them at once (docs/design/api.md).
-What does not exist and what is not signed rightly are answered alike. A local store's files are read in
-blocks by a few threads; an S3 store's objects pass through here only where no `WEBVM_CHUNK_BASE_URL` leads
-past.
+`GET /chunks/pub/<sha256>` and `GET /chunks/t/<tenant>/<key>?e=<expiry>&m=<member>&s=<signature>`;
+`POST /chunks/bundle` answers many of them at once (docs/design/api.md). It is the origin of a CDN, or the
+only place there is (docs/design/delivery.md). What does not exist, what is not signed rightly and what was
+signed for somebody who has lost the right are answered alike. A local store's files are read in blocks by a
+few threads; an S3 store's objects are read whole.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from io import BytesIO
 from typing import IO, Any, TypeVar
-from urllib.parse import parse_qsl
 
 import zstandard
 
 from storage.codec import MAX_WINDOW_BYTES, decode_frame, encode_frame, frame_content_size
 from storage.errors import BadChunk, ChunkNotFound, StoreUnavailable
 from storage.packs import MAX_PACK_BYTES
-from storage.signing import is_signed
+from storage.readers import still_stands
+from storage.signing import signed_member
 from storage.stores import KEY, get_store
 from storage.stores.local import LocalStore
 from webvm.errors import WebVMError
@@ -82,8 +82,8 @@ class ChunkApp:
 
 async def _send_chunk(scope: Scope, send: Send) -> None:
     """Nothing may fail once the head is sent: what can be checked is checked before."""
-    key = _readable_key(scope["path"].removeprefix(PREFIX), scope["query_string"])
-    file, stored_size, first = await _in_thread(_open, key)
+    key = scope["path"].removeprefix(PREFIX)
+    file, stored_size, first = await _in_thread(_open, key, scope["query_string"].decode("latin-1"))
     with file:
         size: int | None = stored_size
         if _accepts_zstd(scope["headers"]):
@@ -150,7 +150,7 @@ def _bundled(path: str, zstd: bool) -> bytes:
     """A bundle's entry for a path below `/chunks/`. Stored frames are passed on as they are."""
     try:
         key, _, query = path.partition("?")
-        file, stored_size, frame = _open(_readable_key(key, query.encode("latin-1")))
+        file, stored_size, frame = _open(key, query)
         file.close()
         if stored_size > len(frame):
             raise BadChunk("A pack is not sent in a bundle.")
@@ -165,15 +165,14 @@ def _bundled(path: str, zstd: bool) -> bytes:
         return encode_frame(nothing) if zstd else nothing
 
 
-def _readable_key(key: str, query: bytes) -> str:
-    """The key, when it is one that this request may read; else raises `ChunkNotFound`."""
+def _check_readable(key: str, query: str) -> None:
+    """Raises `ChunkNotFound` unless it is a key that this request may read, and `StoreUnavailable`."""
     if not KEY.fullmatch(key):
         raise ChunkNotFound
     if not key.startswith("pub/"):
-        given = dict(parse_qsl(query.decode("latin-1")))
-        if not is_signed(key, given.get("e", ""), given.get("s", "")):
+        member = signed_member(key, query)
+        if member is None or not still_stands(member):
             raise ChunkNotFound
-    return key
 
 
 def _accepts_zstd(headers: list[tuple[bytes, bytes]]) -> bool:
@@ -190,8 +189,9 @@ def _accepts_zstd(headers: list[tuple[bytes, bytes]]) -> bool:
     return False
 
 
-def _open(key: str) -> tuple[IO[bytes], int, bytes]:
-    """The stored object as an open file behind its first block, its size, and that block."""
+def _open(key: str, query: str) -> tuple[IO[bytes], int, bytes]:
+    """What the query may read: an open file behind its first block, its size, and that block."""
+    _check_readable(key, query)
     store = get_store()
     if not isinstance(store, LocalStore):
         stored = store.get(key)

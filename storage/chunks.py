@@ -125,14 +125,6 @@ def read_raw(home: HomeId, digest: bytes) -> bytes:
     return decode_verified(get_store().get(store_key(place.home, digest)), digest, max(place.raw_size, 1))
 
 
-def chunk_url(home: HomeId, digest: bytes, expires_in: int) -> str:
-    """Where a browser gets a chunk that `home` may name, for `expires_in` seconds. Raises `ChunkNotFound`."""
-    place = find_rows(home, [digest]).get(digest)
-    if place is None:
-        raise ChunkNotFound
-    return get_store().url(store_key(place.home, digest), expires_in)
-
-
 def level_of(raw: bytes) -> int | None:
     """The level of an index node, or None for anything else. Only for what site admins publish."""
     try:

@@ -7,39 +7,37 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from storage.chunks import HomeId, find_rows, store_key
+from storage.delivery import URL_SECONDS, chunk_url
 from storage.errors import BadIndex, ChunkNotFound
 from storage.index import FANOUT, LEAF_BLOCKS, Interior, Leaf, root_level
 from storage.nodes import LoadedNode, load_nodes
-from storage.stores import get_store
-
-# Long enough for a machine that reads a leaf's chunks later, short enough that a leaked URL soon is worth
-# nothing.
-URL_SECONDS = 15 * 60
+from storage.signing import NOBODY
 
 
 @dataclass
 class Located:
     """`nodes`: raw index nodes by hex digest. `urls`: where to get each private chunk that the asked leaves
-    name.
+    name. `spaces`: the tenants below whose prefixes those are.
     """
 
     nodes: dict[str, bytes] = field(default_factory=dict)
     urls: dict[str, str] = field(default_factory=dict)
+    spaces: set[UUID] = field(default_factory=set)
     expires_in: int = URL_SECONDS
 
 
-def locate(
-    root: str, home: HomeId, blocks: int, leaves: Iterable[int], expires_in: int = URL_SECONDS
-) -> Located:
+def locate(root: str, home: HomeId, blocks: int, leaves: Iterable[int], member: int = NOBODY) -> Located:
     """The path from `root` (found in `home`) to each of `leaves`; leaves of zeros have no node.
 
-    `blocks` is the device's size. Costs a few queries for each level, however many leaves. Raises `BadIndex`
-    for a leaf outside the device, `ChunkNotFound` when the tree leads where the reader may not go.
+    `blocks` is the device's size, `member` the membership that gives the reader their right. Costs a few
+    queries for each level, however many leaves. Raises `BadIndex` for a leaf outside the device,
+    `ChunkNotFound` when the tree leads where the reader may not go.
     """
     wanted = set(leaves)
-    located = Located(expires_in=expires_in)
+    located = Located()
     if any(not 0 <= leaf * LEAF_BLOCKS < max(blocks, 1) for leaf in wanted):
         raise BadIndex("The disk or memory has no such part.")
     if not root or not wanted:
@@ -52,7 +50,7 @@ def locate(
         found = _nodes_at(level, ahead)
         located.nodes.update((digest.hex(), loaded.raw) for (_, digest), (loaded, _) in found.items())
         if level == 0:
-            _add_urls(located, [(home, loaded) for (home, _), (loaded, _) in found.items()])
+            _add_urls(located, [(home, loaded) for (home, _), (loaded, _) in found.items()], member)
             return located
         ahead = defaultdict(lambda: defaultdict(set))
         for (home, _), (loaded, below) in found.items():
@@ -80,12 +78,11 @@ def _nodes_at(
     return {(home, digest): (loaded[digest], below) for (home, digest), below in homes.items()}
 
 
-def _add_urls(located: Located, leaves: list[tuple[HomeId, LoadedNode]]) -> None:
+def _add_urls(located: Located, leaves: list[tuple[HomeId, LoadedNode]], member: int) -> None:
     named: dict[HomeId, set[bytes]] = defaultdict(set)
     for home, loaded in leaves:
         assert isinstance(loaded.node, Leaf)  # noqa: S101 - _nodes_at checked the level
         named[home].update(loaded.node.refs)
-    store = get_store()
     for home, digests in named.items():
         if home is None:
             continue  # what a public node names is public
@@ -95,4 +92,5 @@ def _add_urls(located: Located, leaves: list[tuple[HomeId, LoadedNode]]) -> None
             if place is None:
                 raise ChunkNotFound
             if place.home is not None and digest not in rows.public:
-                located.urls[digest.hex()] = store.url(store_key(place.home, digest), located.expires_in)
+                located.urls[digest.hex()] = chunk_url(store_key(place.home, digest), member)
+                located.spaces.add(place.home)

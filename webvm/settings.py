@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -99,6 +100,13 @@ def mail(url: str) -> dict[str, object]:
         "EMAIL_USE_TLS": not is_ssl and "tls=0" not in parts.query,
         "EMAIL_TIMEOUT": 10,
     }
+
+
+def chunk_signing_key(key: str) -> str:
+    """The key that the CDN has too; "" for one that only this service knows."""
+    if key and not re.fullmatch(r"[\w-]{32,128}", key, re.ASCII):
+        raise ValueError("WEBVM_CHUNK_SIGNING_KEY must be 32 to 128 letters, digits, - or _.")
+    return key
 
 
 SECRET_KEY = env("SECRET_KEY") or data_secret_key()
@@ -226,6 +234,9 @@ CELERY_TASK_ACKS_LATE = True
 CHUNK_STORE = env("CHUNK_STORE", "local")
 CHUNK_DIR = Path(env("CHUNK_DIR", str(DATA_DIR / "chunks")))
 CHUNK_BASE_URL = env("CHUNK_BASE_URL", "/chunks/")
+# What opens private chunks at that address (docs/design/delivery.md): `secure_link` or `cloudfront`.
+CHUNK_SIGNING = env("CHUNK_SIGNING", "secure_link")
+CHUNK_SIGNING_KEY = chunk_signing_key(env("CHUNK_SIGNING_KEY"))
 S3_BUCKET = env("S3_BUCKET")
 S3_ENDPOINT_URL = env("S3_ENDPOINT_URL") or None
 S3_REGION = env("S3_REGION", "us-east-1")

@@ -31,9 +31,6 @@ class ChunkStore(Protocol):
     def delete(self, key: str) -> None:
         """Deletes the object if it is there."""
 
-    def url(self, key: str, expires_in: int) -> str:
-        """Where a browser gets the object with a plain GET, for `expires_in` seconds at least."""
-
 
 def check_key(key: str) -> str:
     if not KEY.fullmatch(key):
@@ -52,15 +49,15 @@ def get_store() -> ChunkStore:
             settings.S3_SECRET_KEY,
         )
     if settings.CHUNK_STORE == "local":
-        return _local_store(str(settings.CHUNK_DIR), settings.CHUNK_BASE_URL)
+        return _local_store(str(settings.CHUNK_DIR))
     raise ValueError(f"WEBVM_CHUNK_STORE must be local or s3, not {settings.CHUNK_STORE!r}")
 
 
 @lru_cache(maxsize=8)
-def _local_store(folder: str, base_url: str) -> ChunkStore:
+def _local_store(folder: str) -> ChunkStore:
     from storage.stores.local import LocalStore
 
-    return LocalStore(folder, base_url)
+    return LocalStore(folder)
 
 
 @lru_cache(maxsize=8)

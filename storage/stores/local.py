@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from storage.errors import ChunkNotFound, StoreUnavailable
-from storage.signing import sign_path
 from storage.stores import check_key
 
 ABANDONED_S = 24 * 3600
@@ -19,9 +18,8 @@ ABANDONED_S = 24 * 3600
 class LocalStore:
     """See `ChunkStore`. Objects appear by rename, when their bytes are on the disk."""
 
-    def __init__(self, folder: str | Path, base_url: str) -> None:
+    def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self.base_url = base_url
         self._is_tidy = False
 
     def path(self, key: str) -> Path:
@@ -77,12 +75,6 @@ class LocalStore:
             return
         except OSError as error:
             raise _unavailable(error) from error
-
-    def url(self, key: str, expires_in: int) -> str:
-        check_key(key)
-        if key.startswith("pub/"):
-            return self.base_url + key
-        return self.base_url + sign_path(key, expires_in)
 
     def _tidy(self, folder: Path) -> None:
         """Once in a process: removes what writes left that were cut off by a crash long ago."""

@@ -6,7 +6,7 @@ import base64
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import boto3
 from botocore.config import Config
@@ -97,11 +97,6 @@ class S3Store:
     def delete(self, key: str) -> None:
         with self._errors():
             self.client.delete_object(Bucket=self.bucket, Key=check_key(key))
-
-    def url(self, key: str, expires_in: int) -> str:
-        parameters: dict[str, Any] = {"Bucket": self.bucket, "Key": check_key(key)}
-        with self._errors():
-            return self.client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=expires_in)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -16,7 +16,7 @@ from django.conf import LazySettings
 from storage.chunk_app import ChunkApp
 from storage.codec import digest_of, encode_frame
 from storage.packs import compress_pack, decode_pack, encode_pack
-from storage.signing import sign_path
+from storage.signing import sign_path, sign_until
 from storage.stores import get_store
 from tests.support.s3 import S3Server
 
@@ -91,26 +91,28 @@ async def test_a_pack_of_many_blocks_arrives_whole(headers: dict[str, str]) -> N
 
 
 async def test_a_signed_private_chunk_is_served() -> None:
-    response, body = await ask("/chunks/" + sign_path(PRIVATE, 60))
+    response, body = await ask("/chunks/" + sign_path(PRIVATE))
     assert (response.status_code, body) == (200, encode_frame(RAW))
     assert response.headers["cache-control"] == "private, max-age=31536000, immutable"
 
 
 async def test_unknown_badly_signed_and_expired_are_answered_alike() -> None:
-    signed = sign_path(PRIVATE, 60)
+    signed = sign_path(PRIVATE)
     unknown = f"t/{uuid.UUID(int=6)}/{'0' * 64}"
-    expiry, signature = (part.split("=")[1] for part in signed.split("?")[1].split("&"))
+    expiry, member, signature = (part.split("=")[1] for part in signed.split("?")[1].split("&"))
     paths = [
         PRIVATE,
-        sign_path(unknown, 60),
-        sign_path(PRIVATE, -1),
+        sign_path(unknown),
+        sign_until(PRIVATE, int(time.time()) - 1),
         signed[:-1] + ("0" if signed[-1] != "0" else "1"),
         signed.replace(PRIVATE, unknown),
-        f"{PRIVATE}?e={int(expiry) + 1}&s={signature}",
-        f"{PRIVATE}?e=&s={signature}",
-        f"{PRIVATE}?e=x&s={signature}",
-        f"{PRIVATE}?e={'9' * 400}&s={signature}",
-        f"{PRIVATE}?e={expiry}&s=%C3%A9",
+        f"{PRIVATE}?e={int(expiry) + 1}&m=0&s={signature}",
+        f"{PRIVATE}?e=&m=0&s={signature}",
+        f"{PRIVATE}?e=x&m=0&s={signature}",
+        f"{PRIVATE}?e={'9' * 400}&m=0&s={signature}",
+        f"{PRIVATE}?e={expiry}&m=0&s=%C3%A9",
+        f"{PRIVATE}?e={expiry}&m={int(member) + 1}&s={signature}",
+        f"{PRIVATE}?e={expiry}&s={signature}",
         f"pub/{'0' * 64}",
         "pub/",
         "",
@@ -151,7 +153,7 @@ def entries(body: bytes) -> list[bytes]:
 
 @pytest.mark.parametrize("headers", [ZSTD, PLAIN])
 async def test_a_bundle_has_what_its_lines_may_read_in_their_order(headers: dict[str, str]) -> None:
-    signed = sign_path(PRIVATE, 60)
+    signed = sign_path(PRIVATE)
     pack = encode_pack([os.urandom(200_000) for _ in range(3)])
     pack_key = f"pub/{digest_of(pack).hex()}"
     get_store().put(pack_key, compress_pack(pack, threads=1))
@@ -162,7 +164,7 @@ async def test_a_bundle_has_what_its_lines_may_read_in_their_order(headers: dict
     refused = [
         PRIVATE,
         signed[:-4] + "0000",
-        sign_path(PRIVATE, -1),
+        sign_until(PRIVATE, int(time.time()) - 1),
         f"pub/{'0' * 64}",
         pack_key,
         "",

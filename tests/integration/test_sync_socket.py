@@ -227,7 +227,7 @@ class StuckStore(LocalStore):
     """A store that does not answer until it may go on."""
 
     def __init__(self) -> None:
-        super().__init__(settings.CHUNK_DIR, settings.CHUNK_BASE_URL)
+        super().__init__(settings.CHUNK_DIR)
         self.go_on = threading.Event()
 
     def put(self, key: str, stored: bytes) -> None:

@@ -119,7 +119,3 @@ class FaultyStore:
     def delete(self, key: str) -> None:
         self._trouble()
         self.inner.delete(key)
-
-    def url(self, key: str, expires_in: int) -> str:
-        self._trouble()
-        return self.inner.url(key, expires_in)
