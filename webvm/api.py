@@ -11,6 +11,7 @@ from ninja.errors import AuthenticationError, HttpError, Throttled, ValidationEr
 from sessions.api import router as sessions_router
 from storage.api import router as storage_router
 from webvm.accounts.api import router as accounts_router
+from webvm.accounts.api_tenants import router as tenants_router
 from webvm.accounts.auth import API_AUTH
 from webvm.accounts.errors import NotSignedIn
 from webvm.errors import InvalidInput, NotFound, WebVMError
@@ -24,6 +25,7 @@ api = NinjaAPI(
     urls_namespace="api",
 )
 api.add_router("", accounts_router)
+api.add_router("", tenants_router)
 api.add_router("", sessions_router)
 api.add_router("", storage_router)
 

@@ -26,6 +26,13 @@ def env_bool(name: str, default: bool) -> bool:
     return value in {"1", "true", "yes"}
 
 
+def env_int(name: str, default: int) -> int:
+    value = env(name, str(default))
+    if not value.isascii() or not value.isdigit():
+        raise ValueError(f"WEBVM_{name} must be a number, not {value!r}")
+    return int(value)
+
+
 def env_list(name: str, default: str) -> list[str]:
     return [part.strip() for part in env(name, default).split(",") if part.strip()]
 
@@ -113,6 +120,7 @@ SECRET_KEY = env("SECRET_KEY") or data_secret_key()
 DEBUG = env_bool("DEBUG", False)
 HTTPS = env_bool("HTTPS", False)  # people reach the service by https: secure cookies and HSTS
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SECURE_SSL_REDIRECT = HTTPS
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if HTTPS else 0
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 SECURE_REFERRER_POLICY = "same-origin"
@@ -188,6 +196,8 @@ ACCOUNT_CHANGE_EMAIL = True
 ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_LOGOUT_REDIRECT_URL = "/"
 ACCOUNT_DEFAULT_HTTP_PROTOCOL = "https" if HTTPS else "http"
+# How many proxies in front of the service set X-Forwarded-For; rate limits count by the address before them.
+ALLAUTH_TRUSTED_PROXY_COUNT = env_int("TRUSTED_PROXIES", 0)
 # allauth's own limits hold for its pages; these are for ours (webvm/accounts/limits.py).
 ACCOUNT_RATE_LIMITS = {
     "sign_in_link": "20/m/ip",
@@ -201,6 +211,14 @@ DEFAULT_FROM_EMAIL = env("FROM_EMAIL", "webvm@localhost")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env("REDIS_URL")
+# Rate limits count in it: with several web processes they must share one.
+CACHES = {
+    "default": (
+        {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
+        if REDIS_URL
+        else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+    )
+}
 CHANNEL_LAYERS = {
     "default": (
         {

@@ -89,6 +89,10 @@ def test_a_foreign_tenant_looks_like_none(ada: User) -> None:
         ("POST", "/members", {"email": "ada@example.org"}),
         ("PATCH", "/members/1", {"role": "owner"}),
         ("DELETE", "/members/1", None),
+        ("GET", "/invitations", None),
+        ("POST", "/invitations", {"role": "member"}),
+        ("DELETE", "/invitations/1", None),
+        ("GET", "/audit", None),
     ):
         foreign = call(client, method, f"/tenants/{tenant.pk}{tail}", body)
         missing = call(client, method, f"/tenants/{uuid.uuid4()}{tail}", body)

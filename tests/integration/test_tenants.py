@@ -266,3 +266,51 @@ def test_names_are_shown_as_text(ada: User) -> None:
         page = browser(ada).get(path).content.decode()
         assert name not in page
         assert "&lt;script&gt;" in page
+
+
+def test_invitations_and_the_audit_log_through_the_api(ada: User, lab: Tenant, grace: User) -> None:
+    client, path = browser(ada), f"/tenants/{lab.pk}/invitations"
+    status, made = call(client, "POST", path, {"role": "admin", "email": "grace@example.org"})
+    assert status == 201
+    assert made["url"].startswith("http://testserver/join/#")
+    listed = call(client, "GET", path)[1]["items"]
+    assert [(row["id"], row["role"], row["email"]) for row in listed] == [
+        (made["id"], "admin", "grace@example.org")
+    ]
+    assert "url" not in listed[0]
+    secret = made["url"].partition("#")[2]
+    assert call(browser(grace), "POST", "/invitations/accept", {"secret": secret}) == (
+        200,
+        {"tenant": str(lab.pk), "role": "admin"},
+    )
+    assert call(client, "GET", path)[1]["items"] == []
+    again = User.objects.create_user("hedy@example.org")
+    status, answer = call(browser(again), "POST", "/invitations/accept", {"secret": secret})
+    assert (status, answer["error"]["code"]) == (404, "link_not_usable")
+
+    _, second = call(client, "POST", path, {"role": "member"})
+    assert call(browser(again), "DELETE", f"{path}/{second['id']}")[0] == 404  # not hers to see
+    assert call(client, "DELETE", f"{path}/{second['id']}")[0] == 204
+    assert call(client, "DELETE", f"{path}/{second['id']}")[0] == 404
+
+    page = call(client, "GET", f"/tenants/{lab.pk}/audit?limit=2")[1]
+    assert [row["action"] for row in page["items"]] == ["revoke_invitation", "create_invitation"]
+    older = call(client, "GET", f"/tenants/{lab.pk}/audit?limit=2&before={page['next']}")[1]
+    assert [(row["action"], row["acting_user"]) for row in older["items"]] == [
+        ("accept_invitation", "grace@example.org"),
+        ("create_invitation", "ada@example.org"),
+    ]
+
+
+def test_a_member_is_told_neither_invitations_nor_the_audit_log(lab: Tenant) -> None:
+    client = browser(member(lab, "hedy@example.org", Role.MEMBER))
+    for method, tail in (("GET", "invitations"), ("GET", "audit"), ("POST", "invitations")):
+        status, answer = call(client, method, f"/tenants/{lab.pk}/{tail}", {} if method == "POST" else None)
+        assert (status, answer["error"]["code"]) == (403, "permission_denied")
+
+
+def test_a_name_is_changed_through_the_api(ada: User) -> None:
+    status, me = call(browser(ada), "PATCH", "/me", {"name": " Ada  King "})
+    assert (status, me["name"]) == (200, "Ada King")
+    assert call(browser(ada), "PATCH", "/me", {"name": "x" * 121})[1]["error"]["code"] == "invalid_input"
+    assert call(browser(ada), "GET", "/me")[1]["name"] == "Ada King"

@@ -15,7 +15,7 @@ from webvm.settings import BASE_DIR, mail
 SHOW = """
 import json, webvm.settings as s
 names = ["SESSION_COOKIE_SECURE", "CSRF_COOKIE_SECURE", "SECURE_HSTS_SECONDS"]
-names.append("ACCOUNT_DEFAULT_HTTP_PROTOCOL")
+names += ["SECURE_SSL_REDIRECT", "ACCOUNT_DEFAULT_HTTP_PROTOCOL"]
 print(json.dumps([getattr(s, name) for name in names]))
 """
 
@@ -32,12 +32,22 @@ def settings_with(tmp_path: Path, **variables: str) -> subprocess.CompletedProce
 
 
 def test_https_makes_cookies_secure_and_sets_hsts(tmp_path: Path) -> None:
-    assert json.loads(settings_with(tmp_path).stdout) == [False, False, 0, "http"]
-    assert json.loads(settings_with(tmp_path, WEBVM_HTTPS="1").stdout) == [True, True, 31536000, "https"]
+    assert json.loads(settings_with(tmp_path).stdout) == [False, False, 0, False, "http"]
+    assert json.loads(settings_with(tmp_path, WEBVM_HTTPS="1").stdout) == [
+        True,
+        True,
+        31536000,
+        True,
+        "https",
+    ]
 
 
 def test_a_value_that_makes_no_sense_is_named(tmp_path: Path) -> None:
     assert "WEBVM_HTTPS must be 0 or 1" in settings_with(tmp_path, WEBVM_HTTPS="maybe").stderr
+    assert (
+        "WEBVM_TRUSTED_PROXIES must be a number"
+        in settings_with(tmp_path, WEBVM_TRUSTED_PROXIES="all").stderr
+    )
 
 
 def test_mail_goes_to_the_log_without_a_server() -> None:

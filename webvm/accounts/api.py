@@ -26,6 +26,10 @@ class UserOut(Schema):
     is_guest: bool
 
 
+class MeIn(Schema):
+    name: str
+
+
 class MeOut(UserOut):
     guest_expires_at: datetime | None
     personal_tenant: UUID
@@ -115,6 +119,18 @@ def role_in(user: User, tenant: Tenant) -> str:
     return Membership.objects.get(user=user, tenant=tenant).role
 
 
+def me_json(user: User) -> dict[str, Any]:
+    return {
+        "id": user.pk,
+        "email": user.email,
+        "name": user.name,
+        "is_staff": user.is_staff,
+        "is_guest": user.is_guest,
+        "guest_expires_at": user.guest_expires_at,
+        "personal_tenant": personal_tenant(user).pk,
+    }
+
+
 def find_member(user: User, tenant_id: UUID, member_id: int) -> Membership:
     membership = (
         Membership.objects.select_related("tenant", "user")
@@ -129,16 +145,14 @@ def find_member(user: User, tenant_id: UUID, member_id: int) -> Membership:
 @router.get("/me", response=MeOut)
 def get_me(request: HttpRequest) -> dict[str, Any]:
     """Who the request is from."""
+    return me_json(signed_in(request))
+
+
+@router.patch("/me", response=MeOut)
+def update_me(request: HttpRequest, payload: MeIn) -> dict[str, Any]:
+    """Change the name that others see."""
     user = signed_in(request)
-    return {
-        "id": user.pk,
-        "email": user.email,
-        "name": user.name,
-        "is_staff": user.is_staff,
-        "is_guest": user.is_guest,
-        "guest_expires_at": user.guest_expires_at,
-        "personal_tenant": personal_tenant(user).pk,
-    }
+    return me_json(actions.update_profile(user, name=payload.name, acting_user=user))
 
 
 @router.get("/tokens", response=TokenPage)
