@@ -95,11 +95,17 @@ class Machine:
         return self.disk.chunks.get(digest) or self.memory.chunks[digest]
 
 
-def make_image(slug: str = "tiny", title: str = "Tiny Linux") -> tuple[ImageVersion, Machine]:
-    """A published image whose disk and memory have a few blocks, in the store and in the database."""
+def image_machine(slug: str = "tiny") -> Machine:
+    """The devices of the image that `make_image` publishes."""
     machine = Machine(Device(DISK_BLOCKS), Device(MEMORY_BLOCKS))
     machine.disk.write({number: block(f"{slug} disk {number}") for number in (0, 1, 2, 7, 1500)})
     machine.memory.write({number: block(f"{slug} memory {number}") for number in (0, 5, 11, 1030)})
+    return machine
+
+
+def make_image(slug: str = "tiny", title: str = "Tiny Linux") -> tuple[ImageVersion, Machine]:
+    """A published image whose disk and memory have a few blocks, in the store and in the database."""
+    machine = image_machine(slug)
     kernel = b"kernel of " + slug.encode()
     upload(None, [*machine.disk.chunks.values(), *machine.memory.chunks.values(), kernel])
     blob = {"size": len(kernel), "chunks": [digest_of(kernel)]}

