@@ -9,6 +9,9 @@ export const REFUSED_ATTEMPTS = 3;
 const FIRST_DELAY = 250;
 const MAX_DELAY = 4_000;
 
+/** Without a sign of life for so long a request is given up, ms. */
+export const TIMEOUT = 15_000;
+
 /** An answer that is not the bytes asked for. */
 export class FetchFailure extends Error {
   override readonly name = "FetchFailure";
