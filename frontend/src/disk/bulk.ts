@@ -2,12 +2,12 @@
 
 import { CHUNK } from "../machine/machine";
 import { sha256 } from "./digest";
+import type { ChunkCache } from "./cache";
 import type { DiskError } from "./errors";
 import type { Locator, Place } from "./locator";
 import { readBundle, readPack, writePack } from "./pack";
 import { FetchFailure, request, TIMEOUT, withRetries, type Clock, type Fetch, type Gate } from "./retry";
 import type { Kind, Traffic } from "./source";
-import type { ChunkCache } from "./store";
 
 /** So many chunks at once are worth bundles and a shelf. */
 const MANY = 16;
@@ -83,7 +83,7 @@ export class Bulk {
     this.options.write(async (cache) => {
       const chunks = all.map((digest) => [digest, this.options.has(digest)] as const);
       const present = chunks.filter((chunk): chunk is [string, Uint8Array] => chunk[1] !== undefined);
-      await cache.put(shelf, writePack(new Map(present)));
+      await cache.put(shelf, writePack(new Map(present)), false);
     });
   }
 
@@ -193,7 +193,7 @@ export class Bulk {
         progress,
       );
       // A pack with a bad entry is not kept: the next visit fetches it again.
-      if (whole) this.options.write((cache) => cache.put(digest, pieces));
+      if (whole) this.options.write((cache) => cache.put(digest, pieces, true));
     } catch (error) {
       throw new FetchFailure("the transfer broke off", 0, { cause: error });
     } finally {

@@ -6,7 +6,7 @@ import { DiskError } from "./errors";
 import { Locator } from "./locator";
 import { MAX_ATTEMPTS, REFUSED_ATTEMPTS, type Clock } from "./retry";
 import { ChunkSource } from "./source";
-import type { ChunkCache } from "./store";
+import type { ChunkCache } from "./cache";
 
 class Cache implements ChunkCache {
   readonly entries = new Map<string, Uint8Array>();

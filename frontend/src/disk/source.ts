@@ -8,8 +8,18 @@ import { sha256 } from "./digest";
 import { DiskError } from "./errors";
 import type { Locator, Place } from "./locator";
 import { Bulk } from "./bulk";
-import { FetchFailure, Gate, realClock, request, TIMEOUT, withRetries, type Clock, type Fetch } from "./retry";
-import { MemoryStore, type ChunkCache } from "./store";
+import type { ChunkCache } from "./cache";
+import {
+  FetchFailure,
+  Gate,
+  realClock,
+  request,
+  TIMEOUT,
+  withRetries,
+  type Clock,
+  type Fetch,
+} from "./retry";
+import { MemoryStore } from "./store";
 
 /** What a request is for, for the statistics. */
 export type Kind = "index" | "firmware" | "warm_pack" | "boot_pack" | "memory" | "disk";
@@ -160,7 +170,8 @@ export class ChunkSource {
       const raw = await this.gate.run(() => this.fromNetwork(digest, kind, place));
       this.memory.put(digest, raw);
       announce(raw);
-      this.write((cache) => cache.put(digest, raw));
+      const isPublic = this.options.locator.isPublic(digest, place);
+      this.write((cache) => cache.put(digest, raw, isPublic));
       return raw;
     } catch (error) {
       throw this.failed(digest, kind, error);

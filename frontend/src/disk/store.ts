@@ -1,4 +1,4 @@
-/** Where chunks stay once they were fetched: in memory, bounded in bytes, and in the browser's Cache Storage across visits. */
+/** Chunks in memory, bounded in bytes. */
 
 /** Least recently used first; a chunk larger than the bound is not kept. */
 export class MemoryStore {
@@ -36,66 +36,4 @@ export class MemoryStore {
     this.chunks.delete(digest);
     this.total -= raw.length;
   }
-}
-
-/** Chunks across visits. What it gives is checked like what the network gives. */
-export interface ChunkCache {
-  get(digest: string): Promise<Uint8Array | undefined>;
-  /** The bytes as a stream, for what is large. */
-  open(digest: string): Promise<ReadableStream<Uint8Array> | undefined>;
-  put(digest: string, raw: Uint8Array | Uint8Array[]): Promise<void>;
-  delete(digest: string): Promise<void>;
-}
-
-const CACHE_NAME = "webvm-chunks-1";
-
-/** The browser's Cache Storage, or undefined where there is none (under Node, on plain HTTP, in some private windows). */
-export async function openBrowserCache(): Promise<ChunkCache | undefined> {
-  try {
-    return new BrowserCache(await caches.open(CACHE_NAME));
-  } catch {
-    return undefined;
-  }
-}
-
-class BrowserCache implements ChunkCache {
-  constructor(private cache: Cache) {}
-
-  async get(digest: string): Promise<Uint8Array | undefined> {
-    try {
-      const response = await this.cache.match(keyOf(digest));
-      return response && new Uint8Array(await response.arrayBuffer());
-    } catch {
-      return undefined;
-    }
-  }
-
-  async open(digest: string): Promise<ReadableStream<Uint8Array> | undefined> {
-    try {
-      return (await this.cache.match(keyOf(digest)))?.body ?? undefined;
-    } catch {
-      return undefined;
-    }
-  }
-
-  async put(digest: string, raw: Uint8Array | Uint8Array[]): Promise<void> {
-    const body = new Blob((Array.isArray(raw) ? raw : [raw]) as BlobPart[]);
-    try {
-      await this.cache.put(keyOf(digest), new Response(body));
-    } catch (error) {
-      // A full cache must not stand in anybody's way, and there is no order of use to evict by: start over.
-      if ((error as DOMException).name !== "QuotaExceededError") return;
-      await caches.delete(CACHE_NAME).catch(() => false);
-      this.cache = await caches.open(CACHE_NAME);
-    }
-  }
-
-  async delete(digest: string): Promise<void> {
-    await this.cache.delete(keyOf(digest)).catch(() => false);
-  }
-}
-
-/** Cache Storage is keyed by URL; the digest alone names a chunk wherever it came from. */
-function keyOf(digest: string): string {
-  return `/chunk-cache/${digest}`;
 }

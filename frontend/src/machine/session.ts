@@ -11,7 +11,7 @@ import { Locator, type Device, type Place } from "../disk/locator";
 import { RemoteDisk } from "../disk/remote-disk";
 import type { Fetch } from "../disk/retry";
 import { ChunkSource } from "../disk/source";
-import type { ChunkCache } from "../disk/store";
+import type { ChunkCache } from "../disk/cache";
 import type {
   Blob,
   ClientEvents,

@@ -3,7 +3,7 @@
 // First of all: it prepares the worker for v86, which looks around when it is loaded.
 import "./pc/environment";
 import wasmUrl from "v86/build/v86.wasm?url";
-import { openBrowserCache } from "../disk/store";
+import { openBrowserCache } from "../disk/browser-cache";
 import type { LocateAnswer } from "./client";
 import { errorFrom, plainError, type Calls, type Notices, type ToPage, type ToWorker } from "./messages";
 import { Session } from "./session";
