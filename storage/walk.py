@@ -5,7 +5,7 @@ they name.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -15,6 +15,9 @@ from storage.errors import BadIndex, ChunkNotFound
 from storage.index import FANOUT, LEAF_BLOCKS, Interior, Leaf, root_level
 from storage.nodes import LoadedNode, load_nodes
 from storage.signing import NOBODY
+
+# So many nodes are looked up and loaded at once when a whole tree is walked.
+_NODES_AHEAD = 16
 
 
 @dataclass
@@ -60,6 +63,39 @@ def locate(root: str, home: HomeId, blocks: int, leaves: Iterable[int], member: 
                 if digest:
                     ahead[home].setdefault(digest, set()).add(leaf)
         level -= 1
+
+
+def iter_leaves(
+    root: str, home: HomeId, blocks: int, first: int = 0, end: int | None = None
+) -> Iterator[tuple[int, HomeId, Leaf]]:
+    """Every leaf of a device that is not all zeros, `(number, home where it was found, leaf)`, in order, with
+    numbers from `first` up to but not `end`.
+
+    Holds a few nodes of each level at a time. Raises `ChunkNotFound`, `BadChunk`, `StoreUnavailable`.
+    """
+    if root:
+        level = root_level(blocks)
+        past = -(-blocks // LEAF_BLOCKS) if end is None else end
+        yield from _leaves_below(level, [(0, bytes.fromhex(root))], home, first, past)
+
+
+def _leaves_below(
+    level: int, wanted: list[tuple[int, bytes]], named_in: HomeId, first: int, end: int
+) -> Iterator[tuple[int, HomeId, Leaf]]:
+    """The leaves in or below these nodes of one level, which are given by position and digest."""
+    for at in range(0, len(wanted), _NODES_AHEAD):
+        some = wanted[at : at + _NODES_AHEAD]
+        found = _nodes_at(level, {named_in: {digest: set() for _, digest in some}})
+        by_digest = {digest: (home, loaded.node) for (home, digest), (loaded, _) in found.items()}
+        for position, digest in some:
+            home, node = by_digest[digest]
+            if isinstance(node, Leaf):
+                yield position, home, node
+                continue
+            span = FANOUT ** (level - 1)
+            below = [(position * FANOUT + entry.slot, node.refs[entry.ref]) for entry in node.entries]
+            inside = [pair for pair in below if pair[0] * span < end and (pair[0] + 1) * span > first]
+            yield from _leaves_below(level - 1, inside, home, first, end)
 
 
 def _nodes_at(

@@ -9,6 +9,7 @@ from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, Throttled, ValidationError
 
 from sessions.api import router as sessions_router
+from sessions.archives.api import router as archives_router
 from storage.api import router as storage_router
 from webvm.accounts.api import router as accounts_router
 from webvm.accounts.api_tenants import router as tenants_router
@@ -27,6 +28,7 @@ api = NinjaAPI(
 api.add_router("", accounts_router)
 api.add_router("", tenants_router)
 api.add_router("", sessions_router)
+api.add_router("", archives_router)
 api.add_router("", storage_router)
 
 

@@ -204,6 +204,7 @@ ACCOUNT_RATE_LIMITS = {
     "invitation": "20/m/ip",
     "guest": "30/h/ip",
     "keep_guest": "10/m/user",
+    "download": "60/m/user",
 }
 ADMIN_EMAIL = env("ADMIN_EMAIL", "admin@localhost")
 vars().update(mail(env("EMAIL_URL")))

@@ -37,6 +37,12 @@ MIGRATE_S = 4.0
 START_S = 4.0
 READY_S = 60.0
 WATCH_S = 0.2
+# Not Daphne: it keeps in memory what a slow reader has not taken yet, and all of a body before it passes it on.
+# Chunks on a socket are compressed already.
+SERVER = (
+    *("-m", "uvicorn", "--log-level", "info", "--no-access-log", "--timeout-graceful-shutdown", "2"),
+    *("--ws-per-message-deflate", "false", "--lifespan", "off"),
+)
 # One job at a time and none taken before its turn: a job in hand is lost with the worker, a queued one is
 # not.
 WORKER = (
@@ -87,7 +93,7 @@ class Service:
         environ = {**os.environ, "DJANGO_SETTINGS_MODULE": "webvm.settings", "PYTHONUNBUFFERED": "1"}
         logs = self.data_dir / "log"
         fd = listener.fileno()
-        serve = [sys.executable, "-m", "daphne", "--fd", str(fd), "webvm.asgi:application"]
+        serve = [sys.executable, *SERVER, "--fd", str(fd), "webvm.asgi:application"]
         work = [sys.executable, *WORKER]
         for folder in ("queue", "control"):
             (settings.BROKER_DIR / folder).mkdir(parents=True, exist_ok=True)

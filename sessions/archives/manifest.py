@@ -1,0 +1,153 @@
+"""The first member of an archive: what it is of. The format is in docs/design/archive.md."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from ninja import Schema
+from pydantic import ConfigDict, Field, ValidationError
+
+from sessions.archives.errors import ArchiveVersion, BadArchive
+from sessions.devices import device_of
+from sessions.models import Snapshot
+from storage.codec import BLOCK
+from storage.devices import read_bytes
+
+FORMAT = "webvm-machine"
+VERSION: Literal[1] = 1
+MAX_MANIFEST_BYTES = 1 << 20
+MEMBERS = ("manifest.json", "disk.raw", "memory.raw", "digests.json")
+BLOCKS_PER_MIB = (1 << 20) // BLOCK
+# The device state's header, see frontend/src/machine/pc/state.ts: magic, layout version, bytes of RAM and of
+# VGA memory.
+STATE_HEADER = struct.Struct("<4sIII")
+STATE_MAGIC = b"WVPC"
+
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Root = Annotated[str, Field(pattern="^([0-9a-f]{64})?$")]
+Blocks = Annotated[int, Field(ge=1, le=1 << 31)]
+
+
+class Strict(Schema):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class BlobPart(Strict):
+    size: Annotated[int, Field(ge=0)]
+    chunks: list[Digest]
+
+
+class MachinePart(Strict):
+    """An image version's machine: an archive fits where all of it is the same."""
+
+    kind: str
+    memory_mib: Annotated[int, Field(ge=1, le=1 << 20)]
+    vga_memory_mib: Annotated[int, Field(ge=1, le=1 << 10)]
+    cmdline: str
+    bios: BlobPart
+    vga_bios: BlobPart
+    kernel: BlobPart
+    initrd: BlobPart
+
+
+class ImagePart(Strict):
+    slug: Annotated[str, Field(max_length=63)]
+    title: Annotated[str, Field(max_length=200)]
+    version: Annotated[int, Field(ge=1)]
+    disk_root: Root
+    memory_root: Root
+
+
+class DiskPart(Strict):
+    blocks: Blocks
+    root: Root
+
+
+class MemoryPart(DiskPart):
+    layout: int | None
+
+
+class SnapshotPart(Strict):
+    name: str
+    message: str
+    created_at: Annotated[datetime, Field(strict=False)]
+
+
+class Manifest(Strict):
+    format: Literal["webvm-machine"]
+    version: Literal[1]
+    name: str
+    image: ImagePart
+    machine: MachinePart
+    disk: DiskPart
+    memory: MemoryPart
+    snapshot: SnapshotPart
+    thumbnail: str | None
+
+
+class Heading(Schema):
+    """What every version of the format has."""
+
+    model_config = ConfigDict(strict=True)
+
+    format: str
+    version: int
+
+
+def describe_snapshot(snapshot: Snapshot) -> Manifest:
+    """The manifest of a snapshot; `vm.image_version.image` and the picture should be loaded."""
+    vm = snapshot.vm
+    version = vm.image_version
+    disk, memory = device_of(vm, snapshot, "disk"), device_of(vm, snapshot, "memory")
+    ram_blocks = version.machine["memory_mib"] * BLOCKS_PER_MIB
+    header = b"".join(
+        read_bytes(memory.root, memory.home, memory.blocks, ram_blocks * BLOCK, ram_blocks * BLOCK + BLOCK)
+    )
+    machine = {name: version.machine[name] for name in MachinePart.model_fields}
+    return Manifest(
+        format="webvm-machine",
+        version=VERSION,
+        name=vm.name,
+        image=ImagePart(
+            slug=version.image.slug,
+            title=version.image.title,
+            version=version.number,
+            disk_root=version.disk_root,
+            memory_root=version.memory_root,
+        ),
+        machine=MachinePart.model_validate(machine),
+        disk=DiskPart(blocks=disk.blocks, root=disk.root),
+        memory=MemoryPart(blocks=memory.blocks, root=memory.root, layout=layout_of(header)),
+        snapshot=SnapshotPart(name=snapshot.name, message=snapshot.message, created_at=snapshot.created_at),
+        thumbnail=base64.b64encode(snapshot.thumbnail).decode("ascii") if snapshot.thumbnail else None,
+    )
+
+
+def layout_of(header: bytes) -> int | None:
+    """The layout version in the first block of a device state; None where there is none."""
+    if len(header) < STATE_HEADER.size:
+        return None
+    magic, layout, _, _ = STATE_HEADER.unpack_from(header)
+    return int(layout) if magic == STATE_MAGIC else None
+
+
+def parse_manifest(raw: bytes) -> Manifest:
+    """Raises `BadArchive`, `ArchiveVersion`."""
+    try:
+        heading = Heading.model_validate_json(raw)
+        if heading.format != FORMAT:
+            raise BadArchive("The archive's manifest is not one of a machine.")
+        if heading.version != VERSION:
+            raise ArchiveVersion(version=heading.version)
+        return Manifest.model_validate_json(raw)
+    except ValidationError as error:
+        raise BadArchive(f"The archive's manifest is not valid: {_first(error)}.") from None
+
+
+def _first(error: ValidationError) -> str:
+    problem: Any = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    place = ".".join(str(part)[:40] for part in problem["loc"])
+    return f"{place}: {problem['msg']}" if place else str(problem["msg"])
