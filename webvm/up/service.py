@@ -37,11 +37,11 @@ MIGRATE_S = 4.0
 START_S = 4.0
 READY_S = 60.0
 WATCH_S = 0.2
-# Not Daphne: it keeps in memory what a slow reader has not taken yet, and all of a body before it passes it on.
-# Chunks on a socket are compressed already.
+# Not Daphne: it keeps in memory what a slow reader has not taken yet, and all of a body before it passes it
+# on. Chunks on a socket are compressed already; who is behind a proxy is the settings' affair.
 SERVER = (
     *("-m", "uvicorn", "--log-level", "info", "--no-access-log", "--timeout-graceful-shutdown", "2"),
-    *("--ws-per-message-deflate", "false", "--lifespan", "off"),
+    *("--ws-per-message-deflate", "false", "--lifespan", "off", "--no-proxy-headers"),
 )
 # One job at a time and none taken before its turn: a job in hand is lost with the worker, a queued one is
 # not.
