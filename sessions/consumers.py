@@ -24,7 +24,7 @@ from sessions import protocol
 from sessions.actions.commits import add_pending_bytes
 from sessions.announce import login_group, user_group, vm_group
 from sessions.peers import Credentials, VMState, credentials_of, find_state, find_user, may_connect
-from sessions.protocol import BadFrame, Commit, Release, TakeLease
+from sessions.protocol import BadFrame, Commit, Release, TakeLease, Uploaded
 from webvm.accounts.models import User
 from webvm.errors import WebVMError
 
@@ -171,7 +171,8 @@ class VMConsumer(AsyncWebsocketConsumer):
 
     async def carry_out(self, request: Any) -> None:
         try:
-            async with self.one_request:  # in the order they came
+            # In the order they came; but a slow object store must not keep a lease from being renewed.
+            async with self.storing if isinstance(request, Uploaded) else self.one_request:
                 if not self.open:
                     return
                 reply: dict[str, Any] = {"id": request.id, "ok": True}
@@ -201,6 +202,8 @@ class VMConsumer(AsyncWebsocketConsumer):
         elif isinstance(request, Release) and request.epoch == self.epoch:
             self.epoch = None
             self.may_upload = False
+        elif isinstance(request, Uploaded):
+            self.fresh_bytes += reply.pop("fresh_bytes")
         elif isinstance(request, Commit):
             self.fresh_bytes -= fresh
 

@@ -13,9 +13,12 @@ from uuid import UUID
 from django.utils import timezone
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from sessions.actions import commits, leases
+from sessions.actions import commits, leases, uploads
 from sessions.schemas import SnapshotOut
 from storage.chunks import put_chunk
+from storage.codec import MAX_FRAME_BYTES
+from storage.stores import find_upload_space
+from storage.uploads import MAX_OFFERED, Offer
 from webvm.accounts.models import Tenant, User
 
 MAX_TEXT = 1 << 20
@@ -30,6 +33,10 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Root = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 Epoch = Annotated[int, Field(ge=0, lt=1 << 63)]
 Id = Annotated[UUID, Field(strict=False)]
+FrameSize = Annotated[int, Field(ge=1, le=MAX_FRAME_BYTES)]
+Frames = Annotated[
+    list[Annotated[tuple[Digest, FrameSize, Digest], Field(strict=False)]], Field(max_length=MAX_OFFERED)
+]
 
 
 class BadFrame(Exception):
@@ -65,6 +72,22 @@ class Negotiate(Message):
     )
 
 
+class Place(Message):
+    """Where to put frames that go past the socket: digest, the frame's length, its SHA-256."""
+
+    type: Literal["place"]
+    epoch: Epoch
+    frames: Frames
+
+
+class Uploaded(Message):
+    """They have been put there."""
+
+    type: Literal["uploaded"]
+    epoch: Epoch
+    frames: Frames
+
+
 class Commit(Message):
     type: Literal["commit"]
     epoch: Epoch
@@ -77,11 +100,11 @@ class Commit(Message):
     reused_bytes: int = Field(ge=0, lt=1 << 63)
 
 
-AnyMessage = Annotated[TakeLease | Renew | Release | Negotiate | Commit, Field(discriminator="type")]
-_PARSER: TypeAdapter[TakeLease | Renew | Release | Negotiate | Commit] = TypeAdapter(AnyMessage)
+Request = TakeLease | Renew | Release | Negotiate | Place | Uploaded | Commit
+_PARSER: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="type")])
 
 
-def parse_text(text: str) -> TakeLease | Renew | Release | Negotiate | Commit:
+def parse_text(text: str) -> Request:
     """Raises `BadFrame`."""
     if len(text) > MAX_TEXT or len(text.encode("utf-8", "surrogatepass")) > MAX_TEXT:
         raise BadFrame("text frame too large")
@@ -114,9 +137,11 @@ def negotiated_digests(message: Negotiate) -> list[bytes]:
     return digests
 
 
-def answer(
-    message: TakeLease | Renew | Release | Negotiate | Commit, vm_id: UUID, user: User, fresh_bytes: int
-) -> dict[str, Any]:
+def offers_of(message: Place | Uploaded) -> list[Offer]:
+    return [Offer(bytes.fromhex(digest), size, bytes.fromhex(sha)) for digest, size, sha in message.frames]
+
+
+def answer(message: Request, vm_id: UUID, user: User, fresh_bytes: int) -> dict[str, Any]:
     """Carry out a message; the answer's fields. Raises `BadFrame`, `WebVMError`."""
     match message:
         case TakeLease():
@@ -131,7 +156,18 @@ def answer(
         case Negotiate():
             digests = negotiated_digests(message)
             missing = commits.negotiate_chunks(vm_id, message.epoch, digests, acting_user=user)
-            return {"missing": [digest.hex() for digest in missing]}
+            direct = bool(missing) and find_upload_space() is not None
+            return {"missing": [digest.hex() for digest in missing], "direct": direct}
+        case Place():
+            places = uploads.place_chunks(vm_id, message.epoch, offers_of(message), acting_user=user)
+            return {"put": {digest.hex(): place._asdict() for digest, place in places.items()}}
+        case Uploaded():
+            taken = uploads.take_chunks(vm_id, message.epoch, offers_of(message), acting_user=user)
+            return {
+                "stored": [digest.hex() for digest in taken.stored],
+                "refused": {digest.hex(): error.as_json() for digest, error in taken.refused.items()},
+                "fresh_bytes": taken.fresh_bytes,
+            }
         case Commit():
             save = commits.Save(
                 epoch=message.epoch,

@@ -56,6 +56,14 @@ class MissingChunks(WebVMError):
         super().__init__(digests=[digest.hex() for digest in self.digests])
 
 
+class UploadMissing(WebVMError):
+    """What the client says it has put into the object store is not there."""
+
+    code = "upload_missing"
+    status = 409
+    message = "An upload did not arrive in the storage. It is sent again another way."
+
+
 class PublishFailed(WebVMError):
     """A step of the publishing pipeline failed; the message says which and why."""
 

@@ -167,3 +167,18 @@ class PublishLogLine(models.Model):
 
     def __str__(self) -> str:
         return self.text
+
+
+class StagedUpload(models.Model):
+    """A frame that a browser was told to put into the object store by itself, until it is taken.
+
+    It counts against the quota from the moment its URL is signed.
+    """
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+")
+    name = models.CharField(max_length=200, unique=True, help_text="In the store's upload space")
+    size = models.PositiveIntegerField()
+    placed_at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    def __str__(self) -> str:
+        return self.name

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 
+from storage.stores import find_upload_space
 from webvm.errors import MethodNotAllowed, WebVMError
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
@@ -21,15 +22,15 @@ def origin_of(url: str | None) -> str:
 
 
 def content_security_policy() -> str:
-    """Scripts from here only, none inline; chunks and uploads may go to the CDN and the S3 endpoint of the
-    settings.
+    """Scripts from here only, none inline; chunks may come from the CDN of the settings, and uploads go to
+    the object store where the client puts them there itself.
 
     `wasm-unsafe-eval` and `blob:` workers are what an emulator that compiles WebAssembly needs; inline styles
     are what xterm.js's renderer needs.
     """
-    connect = dict.fromkeys(
-        filter(None, (origin_of(settings.CHUNK_BASE_URL), origin_of(settings.S3_ENDPOINT_URL)))
-    )
+    uploads = find_upload_space()
+    origins = (origin_of(settings.CHUNK_BASE_URL), uploads.upload_origin() if uploads else "")
+    connect = dict.fromkeys(filter(None, origins))
     return "; ".join(
         (
             "default-src 'self'",

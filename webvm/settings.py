@@ -261,6 +261,8 @@ S3_ENDPOINT_URL = env("S3_ENDPOINT_URL") or None
 S3_REGION = env("S3_REGION", "us-east-1")
 S3_ACCESS_KEY = env("S3_ACCESS_KEY") or None  # None: boto3's usual sources
 S3_SECRET_KEY = env("S3_SECRET_KEY") or None
+S3_PUBLIC_URL = env("S3_PUBLIC_URL") or None  # the endpoint as browsers reach it; None: the same
+S3_DIRECT_UPLOADS = env_bool("S3_DIRECT_UPLOADS", True)
 DEBIAN_MIRROR = env("DEBIAN_MIRROR")
 CACHE_DIR = Path(env("CACHE_DIR", "")) if env("CACHE_DIR") else None  # None: the user's cache directory
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from django.conf import settings
+
+if TYPE_CHECKING:
+    from storage.stores.s3 import S3Store
 
 KEY = re.compile(
     r"pub/[0-9a-f]{64}|t/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/[0-9a-f]{64}"
 )
+
+UPLOAD = re.compile(r"up/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/[0-9a-f]{64}")
 
 
 class ChunkStore(Protocol):
@@ -32,6 +37,45 @@ class ChunkStore(Protocol):
         """Deletes the object if it is there."""
 
 
+class SignedUpload(NamedTuple):
+    """A PUT that a browser may make: exactly these headers, a body of the signed length and digest."""
+
+    url: str
+    headers: dict[str, str]
+
+
+class UploadSpace(Protocol):
+    """Where browsers put frames themselves, apart from the chunks: nothing here is read by anybody but us.
+
+    Names are those of `check_upload`. Methods raise `StoreUnavailable` as a `ChunkStore`'s do.
+    """
+
+    def sign_upload(self, name: str, size: int, sha256: bytes, expires_in: int) -> SignedUpload:
+        """A PUT of `size` bytes with that SHA-256, once, within so many seconds."""
+
+    def read_upload(self, name: str, limit: int) -> bytes:
+        """What was put; raises `ChunkNotFound`, and `BadChunk` for more than `limit` bytes."""
+
+    def delete_upload(self, name: str) -> None:
+        """Deletes it if it is there."""
+
+    def upload_origin(self) -> str:
+        """`scheme://host:port` of the signed PUTs, for the pages' policy."""
+
+
+def check_upload(name: str) -> str:
+    if not UPLOAD.fullmatch(name):
+        raise ValueError(f"{name!r} is not an upload's name")
+    return name
+
+
+def find_upload_space() -> UploadSpace | None:
+    """Where browsers may put frames; None where all bytes come through the socket."""
+    if settings.CHUNK_STORE == "s3" and settings.S3_DIRECT_UPLOADS:
+        return _settings_s3_store()
+    return None
+
+
 def check_key(key: str) -> str:
     if not KEY.fullmatch(key):
         raise ValueError(f"{key!r} is not a chunk key")
@@ -41,13 +85,7 @@ def check_key(key: str) -> str:
 def get_store() -> ChunkStore:
     """The store that the settings name; one object for each set of settings."""
     if settings.CHUNK_STORE == "s3":
-        return _s3_store(
-            settings.S3_BUCKET,
-            settings.S3_ENDPOINT_URL,
-            settings.S3_REGION,
-            settings.S3_ACCESS_KEY,
-            settings.S3_SECRET_KEY,
-        )
+        return _settings_s3_store()
     if settings.CHUNK_STORE == "local":
         return _local_store(str(settings.CHUNK_DIR))
     raise ValueError(f"WEBVM_CHUNK_STORE must be local or s3, not {settings.CHUNK_STORE!r}")
@@ -60,10 +98,26 @@ def _local_store(folder: str) -> ChunkStore:
     return LocalStore(folder)
 
 
+def _settings_s3_store() -> S3Store:
+    return _s3_store(
+        settings.S3_BUCKET,
+        settings.S3_ENDPOINT_URL,
+        settings.S3_REGION,
+        settings.S3_ACCESS_KEY,
+        settings.S3_SECRET_KEY,
+        settings.S3_PUBLIC_URL,
+    )
+
+
 @lru_cache(maxsize=8)
 def _s3_store(
-    bucket: str, endpoint_url: str | None, region: str, access_key: str | None, secret_key: str | None
-) -> ChunkStore:
+    bucket: str,
+    endpoint_url: str | None,
+    region: str,
+    access_key: str | None,
+    secret_key: str | None,
+    public_url: str | None,
+) -> S3Store:
     from storage.stores.s3 import S3Store  # boto3 takes a third of a second to import
 
-    return S3Store(bucket, endpoint_url, region, access_key, secret_key)
+    return S3Store(bucket, endpoint_url, region, access_key, secret_key, public_url)

@@ -38,8 +38,19 @@ def test_the_policy_lets_in_only_what_the_client_needs(settings: Settings) -> No
     assert policy()["connect-src"] == ["'self'"]
     assert policy()["frame-ancestors"] == ["'none'"]
     settings.CHUNK_BASE_URL = "https://cdn.example.org/chunks/"
-    settings.S3_ENDPOINT_URL = "http://s3.example.org:9000"
-    assert policy()["connect-src"] == ["'self'", "https://cdn.example.org", "http://s3.example.org:9000"]
+    assert policy()["connect-src"] == ["'self'", "https://cdn.example.org"]
+    # Where the client uploads by itself, and nowhere else.
+    settings.CHUNK_STORE, settings.S3_BUCKET = "s3", "chunks"
+    settings.S3_ACCESS_KEY = settings.S3_SECRET_KEY = "test"
+    for endpoint, public, origin in (
+        ("http://s3.example.org:9000", None, "http://s3.example.org:9000"),
+        ("http://10.0.0.1:9000", "https://s3.example.org", "https://s3.example.org"),
+        (None, None, "https://chunks.s3.amazonaws.com"),
+    ):
+        settings.S3_ENDPOINT_URL, settings.S3_PUBLIC_URL = endpoint, public
+        assert policy()["connect-src"] == ["'self'", "https://cdn.example.org", origin]
+    settings.S3_DIRECT_UPLOADS = False
+    assert policy()["connect-src"] == ["'self'", "https://cdn.example.org"]
 
 
 def test_our_pages_have_no_inline_scripts_or_handlers() -> None:

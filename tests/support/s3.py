@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import secrets
 import subprocess
@@ -26,7 +25,6 @@ class S3Server:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
-        self._store: S3Store | None = None
         self.url = ""
 
     def __enter__(self) -> S3Server:
@@ -68,12 +66,8 @@ class S3Server:
         return bucket
 
     def store(self, bucket: str) -> S3Store:
-        """A store on the bucket. All share one client, because making one takes boto3 a second."""
-        if self._store is None:
-            self._store = S3Store(bucket, self.url, "us-east-1", ACCESS_KEY, SECRET_KEY)
-        store = copy.copy(self._store)
-        store.bucket = bucket
-        return store
+        """A store on the bucket."""
+        return S3Store(bucket, self.url, "us-east-1", ACCESS_KEY, SECRET_KEY)
 
 
 @dataclass

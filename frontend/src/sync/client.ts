@@ -4,6 +4,7 @@
  */
 
 import { Connection, type ChunkOutcome, type OpenSocket } from "./connection";
+import { DirectUploads, putWithFetch, type PutFrame } from "./direct";
 import { Cancelled, Expected } from "./errors";
 import { CLOSE, type LeaseAnswer } from "./protocol";
 
@@ -49,6 +50,8 @@ export interface SyncOptions {
   session: string;
   openSocket: OpenSocket;
   timing?: Partial<Timing>;
+  /** How frames get into an object store; by default a browser's fetch. */
+  putFrame?: PutFrame;
   /** 0 ≤ random < 1, for the jitter. */
   random?: () => number;
 }
@@ -66,6 +69,8 @@ interface Waiter {
 
 export class SyncClient {
   readonly timing: Timing;
+  /** Uploads past the socket, where the service has an object store. */
+  readonly direct: DirectUploads;
   /** Called for each outcome of a chunk, on whichever connection. The uploader of the moment sets it. */
   onChunk: (outcome: ChunkOutcome) => void = () => undefined;
 
@@ -84,6 +89,7 @@ export class SyncClient {
   constructor(options: SyncOptions) {
     this.options = options;
     this.timing = { ...TIMING, ...options.timing };
+    this.direct = new DirectUploads(options.putFrame ?? putWithFetch, this.timing.backoffFirstMs);
     void this.live();
   }
 

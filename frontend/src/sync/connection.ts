@@ -1,7 +1,7 @@
 /** One WebSocket from open to close: requests with answers by id and time-outs, chunk frames under the credit window. */
 
-import { Bug, ConnectionLost, Expected } from "./errors";
-import { chunkFrame, parseMessage, type RemoteError } from "./protocol";
+import { Bug, ConnectionLost } from "./errors";
+import { chunkFrame, parseMessage, refusal, type RemoteError } from "./protocol";
 
 /** What a socket tells us. Nothing follows `close`. */
 export interface SocketEvents {
@@ -144,7 +144,7 @@ export class Connection {
         this.waiting.delete(message.id);
         clearTimeout(waiting.timer);
         if (message.ok) waiting.resolve(message.body);
-        else waiting.reject(asExpected(message.error));
+        else waiting.reject(refusal(message.error));
         return;
       }
       case "stored":
@@ -177,9 +177,4 @@ export class Connection {
       // already closed
     }
   }
-}
-
-function asExpected(error: RemoteError): Expected {
-  const { code, message, ...details } = error;
-  return new Expected(code, message, details);
 }

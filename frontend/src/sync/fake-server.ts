@@ -1,6 +1,7 @@
 /** A server for the tests that keeps to docs/design/protocol.md, and misbehaves as told: slow, forgetful, repeating, dying. */
 
 import type { OpenSocket, SocketEvents } from "./connection";
+import type { PutFrame } from "./direct";
 
 export interface Misbehaviour {
   /** Nobody answers the door: every new connection fails. */
@@ -34,6 +35,32 @@ interface Connection {
 
 type Body = Record<string, unknown> & { id: number; type: string };
 
+/** An object store that takes PUTs, as told. */
+export class FakeObjectStore {
+  readonly objects = new Map<string, Uint8Array>();
+  puts = 0;
+  mostUnderWay = 0;
+  /** What each PUT is answered with, by its number; `false`: it is not answered. 200 by default, then it is kept. */
+  answer: (put: number) => number | false | Promise<number | false> = () => 200;
+  private underWay = 0;
+
+  readonly put: PutFrame = async (url, headers, body, signal) => {
+    this.mostUnderWay = Math.max(this.mostUnderWay, ++this.underWay);
+    try {
+      const status = await this.answer(++this.puts);
+      await new Promise((resolve) => setTimeout(resolve, 1));
+      signal.throwIfAborted();
+      if (status === false) throw new TypeError("Failed to fetch");
+      if (!url.endsWith(headers["x-amz-checksum-sha256"] ?? "none")) return 403;
+      if (status === 200 && this.objects.has(url)) return 412;
+      if (status < 300) this.objects.set(url, body);
+      return status;
+    } finally {
+      this.underWay--;
+    }
+  };
+}
+
 export class FakeServer {
   mood: Misbehaviour = {};
   credit = 4;
@@ -41,6 +68,8 @@ export class FakeServer {
   epoch = 0;
   lease: { session: string; holder: string } | undefined;
   readonly stored = new Map<string, Uint8Array>();
+  /** Where the client may put frames itself; undefined: nowhere. */
+  store: FakeObjectStore | undefined;
   readonly commits: Record<string, unknown>[] = [];
   readonly byKey = new Map<string, string>();
   /** The most chunk frames that were ever under way at once. */
@@ -120,7 +149,29 @@ export class FakeServer {
         const missing = asked.filter((digest) => !this.stored.has(digest));
         for (const digest of this.mood.forgetOnce ?? []) this.stored.delete(digest);
         delete this.mood.forgetOnce;
-        return answer({ missing });
+        return answer({ missing, direct: this.store !== undefined });
+      }
+      case "place": {
+        const frames = body["frames"] as [string, number, string][];
+        const absent = frames.filter(([digest]) => this.store && !this.stored.has(digest));
+        const placed = absent.map(([digest, , sha]) => [
+          digest,
+          { url: `https://s3/up/${digest}.${sha}`, headers: { "x-amz-checksum-sha256": sha } },
+        ]);
+        return answer({ put: Object.fromEntries(placed) });
+      }
+      case "uploaded": {
+        const stored: string[] = [];
+        const refused: Record<string, unknown> = {};
+        for (const [digest, , sha] of body["frames"] as [string, number, string][]) {
+          const frame = this.store?.objects.get(`https://s3/up/${digest}.${sha}`);
+          if (this.mood.refuse) refused[digest] = this.mood.refuse;
+          else if (frame) {
+            this.stored.set(digest, frame);
+            stored.push(digest);
+          } else refused[digest] = { code: "upload_missing", message: "" };
+        }
+        return answer({ stored, refused });
       }
       case "commit":
         return this.commit(connection, body, answer, refuse);

@@ -1,9 +1,11 @@
 /** The messages of docs/design/protocol.md, as the client sees them. */
 
-import { Bug } from "./errors";
+import { Bug, Expected } from "./errors";
 
 /** The most digests in one `negotiate`. */
 export const NEGOTIATE_BATCH = 4096;
+/** The most frames in one `place` or `uploaded`; half of what the service takes, so that batches overlap well. */
+export const PLACE_BATCH = 16;
 export const CHUNK_FRAME = 1;
 
 export const CLOSE = {
@@ -77,6 +79,12 @@ export function chunkFrame(digest: string, frame: Uint8Array): Uint8Array<ArrayB
   for (let i = 0; i < 32; i++) out[1 + i] = parseInt(digest.slice(2 * i, 2 * i + 2), 16);
   out.set(frame, 33);
   return out;
+}
+
+/** What the service has refused, as an error for the person. */
+export function refusal(error: RemoteError): Expected {
+  const { code, message, ...details } = error;
+  return new Expected(code, message, details);
 }
 
 function parseError(value: unknown): RemoteError {

@@ -6,7 +6,7 @@
 
 import type { SyncClient, Online } from "./client";
 import { Bug, Cancelled, ConnectionLost, Expected } from "./errors";
-import { NEGOTIATE_BATCH, type RemoteError, type SnapshotInfo } from "./protocol";
+import { NEGOTIATE_BATCH, refusal, type SnapshotInfo } from "./protocol";
 
 export interface SaveWork {
   /** The snapshot this work started from, null for a fresh VM. */
@@ -74,7 +74,7 @@ export async function save(
     const online = await unlessAborted(client.whenOnline());
     try {
       report("negotiating");
-      const missing = await unlessAborted(negotiate(client, online, work.chunks));
+      const { missing, direct } = await unlessAborted(negotiate(client, online, work.chunks));
       for (const digest of missing) {
         if (!sizes.has(digest)) throw new Bug(`the service asks for a chunk that is not ours: ${digest}`);
         stored.delete(digest);
@@ -84,14 +84,20 @@ export async function save(
       for (const digest of [...missing, ...stored]) progress.totalBytes += sizes.get(digest) ?? 0;
       for (const digest of stored) progress.doneBytes += sizes.get(digest) ?? 0;
       report("uploading");
-      await upload(client, online, missing, work, committing ? undefined : signal, {
-        sent: (bytes) => (progress.uploadedBytes += bytes),
-        stored: (digest) => {
+      const during = committing ? undefined : signal;
+      const on = {
+        sent: (bytes: number) => void (progress.uploadedBytes += bytes),
+        stored: (digest: string) => {
           stored.add(digest);
           progress.doneBytes += sizes.get(digest) ?? 0;
           report("uploading");
         },
-      });
+      };
+      const frame = (digest: string): Promise<Uint8Array> => work.frame(digest);
+      const left = direct
+        ? await client.direct.upload(client, online, missing, { frame, signal: during, ...on })
+        : missing;
+      await upload(client, online, left, work, during, on);
       report("committing");
       committing = true;
       const snapshot = await commit(client, online, work);
@@ -115,16 +121,23 @@ export async function save(
   }
 }
 
-async function negotiate(client: SyncClient, online: Online, chunks: SaveWork["chunks"]): Promise<string[]> {
+/** What the service lacks, and whether it may be put straight into the object store. */
+async function negotiate(
+  client: SyncClient,
+  online: Online,
+  chunks: SaveWork["chunks"],
+): Promise<{ missing: string[]; direct: boolean }> {
   const missing: string[] = [];
+  let direct = false;
   for (let at = 0; at < chunks.length; at += NEGOTIATE_BATCH) {
     const batch = chunks.slice(at, at + NEGOTIATE_BATCH);
     const body = { epoch: online.epoch, chunks: batch };
     const answer = await online.connection.request("negotiate", body, client.timing.requestMs);
     if (!Array.isArray(answer["missing"])) throw new Bug("negotiate was answered without `missing`");
     for (const digest of answer["missing"]) missing.push(String(digest));
+    direct ||= answer["direct"] === true;
   }
-  return missing;
+  return { missing, direct };
 }
 
 async function commit(client: SyncClient, online: Online, work: SaveWork): Promise<SnapshotInfo> {
@@ -196,11 +209,6 @@ async function upload(
   } finally {
     signal?.removeEventListener("abort", abort);
   }
-}
-
-function refusal(error: RemoteError): Expected {
-  const { code, message, ...details } = error;
-  return new Expected(code, message, details);
 }
 
 function pause(ms: number): Promise<void> {
