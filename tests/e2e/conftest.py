@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Playwright, sync_playwright
 
-from tests.support.browser import Profiles, evidence_folder, launch
+from tests.support.browser import Profiles, ensure_browser, evidence_folder, launch
+from tests.support.killable import KillableBrowser
 from tests.support.service import Service
 
-__all__ = ["Profiles", "Service"]
+__all__ = ["KillableBrowser", "Profiles", "Service"]
 FAILED = pytest.StashKey[bool]()
 
 
@@ -34,12 +36,30 @@ def service(running_service: Service, request: pytest.FixtureRequest) -> Iterato
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """The browser process that all profiles share."""
+def driver() -> Iterator[Playwright]:
+    """What steers the browsers. There can be only one of it at a time."""
     with sync_playwright() as playwright:
-        browser = launch(playwright)
-        yield browser
-        browser.close()
+        yield playwright
+
+
+@pytest.fixture(scope="session")
+def browser(driver: Playwright) -> Iterator[Browser]:
+    """The browser process that all profiles share."""
+    browser = launch(driver)
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def own_browser(
+    driver: Playwright, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[KillableBrowser]:
+    """A browser with a profile of its own that outlives it being killed."""
+    made = KillableBrowser(driver.chromium, ensure_browser(driver), tmp_path / "profile")
+    yield made
+    if request.node.stash.get(FAILED, False):
+        made.keep_evidence(evidence_folder(request.node.name))
+    made.kill()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 /** The parts of `/api/v1/` that the console uses, with typed errors. */
 
 import type { LocateAnswer, LocateRequest, OpenDescriptor } from "../machine/client";
+import type { KeyAnswer } from "../journal/sealing";
 import { Expected } from "../sync/errors";
 
 export interface Descriptor extends OpenDescriptor {
@@ -48,8 +49,13 @@ export class Api {
     return this.call("GET", `/api/v1/vms/${id}`);
   }
 
-  forkSnapshot(snapshot: string, name: string): Promise<VmInfo> {
-    return this.call("POST", `/api/v1/snapshots/${snapshot}/fork`, { name });
+  /** By default into the user's own tenant. */
+  forkSnapshot(snapshot: string, name: string, tenant?: string): Promise<VmInfo> {
+    return this.call("POST", `/api/v1/snapshots/${snapshot}/fork`, { name, ...(tenant ? { tenant } : {}) });
+  }
+
+  journalKey(vm: string): Promise<KeyAnswer> {
+    return this.call("POST", `/api/v1/vms/${vm}/journal-key`);
   }
 
   createVm(body: { image: string; tenant: string; name: string }): Promise<VmInfo> {

@@ -25,6 +25,14 @@ export function formatAgo(iso: string, now = Date.now()): string {
   return format.format(-Math.round(seconds / 86400), "day");
 }
 
+/** `14:02` for today, else with its day. */
+export function formatMoment(ms: number, now = Date.now()): string {
+  const moment = new Date(ms);
+  const time = moment.toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit" });
+  if (moment.toDateString() === new Date(now).toDateString()) return time;
+  return `${moment.toLocaleDateString(undefined, { day: "numeric", month: "short" })}, ${time}`;
+}
+
 export function plural(count: number, one: string, many = `${one}s`): string {
   return `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
 }

@@ -1,6 +1,7 @@
 /** The console page: puts the session, the terminal and the page's parts together. */
 
 import "./console.css";
+import { asideOf, browserJournals, startJournal } from "../journal/opening";
 import { startMachine, startWorker } from "../machine/client";
 import { openWebSocket } from "../sync/connection";
 import { ConsoleTerminal } from "../terminal/terminal";
@@ -13,8 +14,10 @@ import { Cover } from "./cover";
 import { announce, byId, wireDialog } from "./dom";
 import { wireExtraKeys } from "./extra-keys";
 import type { SessionView } from "./model";
+import { JournalLine, showNote } from "./journal-status";
 import { Phases } from "./phases";
 import { loadPreferences, storePreferences } from "./preferences";
+import { recover, type Recovered } from "./recovery-dialog";
 import { SaveDialog } from "./save-dialog";
 import { Screen } from "./screen";
 import { Session } from "./session";
@@ -24,7 +27,7 @@ import { missingSupport } from "./support";
 import { Tabs } from "./tabs";
 
 /** The run's name outlives a reload of this tab, but not a copy of the tab: it is in the storage only while no page runs. */
-function sessionName(vm: string): { session: string; keep(): void } {
+function sessionName(vm: string): { session: string; keep(name: string): void } {
   const key = `webvm.session.${vm}`;
   let session: string | null = null;
   try {
@@ -33,10 +36,9 @@ function sessionName(vm: string): { session: string; keep(): void } {
   } catch {
     // no storage: a reload is a new run, and takes its own lease
   }
-  const name = session ?? crypto.randomUUID();
   return {
-    session: name,
-    keep: () => {
+    session: session ?? crypto.randomUUID(),
+    keep: (name) => {
       try {
         sessionStorage.setItem(key, name);
       } catch {
@@ -46,7 +48,18 @@ function sessionName(vm: string): { session: string; keep(): void } {
   };
 }
 
-function openConsole(): void {
+/** Starts loading the worker at once, for the first who asks. One whose script did not load is nobody's. */
+function earlyWorker(): () => Worker {
+  let early: Worker | undefined = startWorker();
+  early.addEventListener("error", () => (early = undefined), { once: true });
+  return () => {
+    const worker = early ?? startWorker();
+    early = undefined;
+    return worker;
+  };
+}
+
+async function openConsole(): Promise<void> {
   const root = byId("console");
   const vm = root.dataset["vm"] ?? "";
   const phases = new Phases();
@@ -63,6 +76,20 @@ function openConsole(): void {
   const preferences = loadPreferences();
   const api = new Api(csrfFromPage);
   const run = sessionName(vm);
+  const nextWorker = earlyWorker();
+  const socketUrl = (id: string): string =>
+    `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws/vms/${id}/`;
+  const brought = descriptorFromPage();
+  const journalLine = new JournalLine();
+  const owner = root.dataset["journalOwner"] ?? "";
+  const journals = browserJournals({ owner, vm, fetchKey: () => api.journalKey(vm) });
+  const recovered: Recovered = journals
+    ? await recover({ journals, descriptor: brought, api, socketUrl, openSocket: openWebSocket })
+    : { newHead: false };
+  phases.mark("journal");
+  const runName = recovered.session ?? run.session;
+  const journal = journals && startJournal(journals, runName, (status) => journalLine.show(status));
+  if (!journal) journalLine.show({ kind: "failed", why: "storage", at: null });
   const shortcut = (event: KeyboardEvent): boolean => {
     const control = event.ctrlKey || (event.metaKey && navigator.platform.startsWith("Mac"));
     if (control && event.shiftKey && event.code === "KeyL") {
@@ -90,15 +117,16 @@ function openConsole(): void {
   const session: Session = new Session({
     vm,
     descriptorUrl: root.dataset["descriptor"] ?? "",
-    descriptor: descriptorFromPage(),
-    socketUrl: (id) => `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws/vms/${id}/`,
-    session: run.session,
+    descriptor: recovered.newHead ? undefined : brought,
+    socketUrl,
+    session: runName,
     api,
     terminal,
     phases,
     openSocket: openWebSocket,
-    startWorker,
+    startWorker: nextWorker,
     startMachine,
+    journal,
     takePicture: () => encodePicture(tabs.current === "screen" ? shrink(screen.element) : terminal.picture()),
   });
   // First of all: everything below happens while the descriptor and the worker are on their way.
@@ -152,6 +180,11 @@ function openConsole(): void {
     if (view.loading) started = false;
     conflicts.show(view.conflict, started);
   };
+  let connected = true;
+  session.onView(({ lease }) => {
+    if (lease === "online" && !connected) void journal?.renew();
+    connected = lease === "online";
+  });
   session.onView(show);
   session.onDisk = (read, written) => status.blink(read, written);
   show(session.view);
@@ -168,13 +201,22 @@ function openConsole(): void {
     if ((unsaved || saving) && !leaving) event.preventDefault();
   });
   window.addEventListener("pagehide", () => {
-    run.keep();
+    run.keep(runName);
     session.close();
+    journal?.close();
   });
   // Out of the back-forward cache the socket and the machine are gone: start over.
   window.addEventListener("pageshow", (event) => {
     if (event.persisted) location.reload();
   });
+
+  if (recovered.note) showNote(recovered.note);
+  if (journals) {
+    void asideOf(journals).then(
+      (aside) => aside && journalLine.offerBack(aside),
+      (error: unknown) => console.warn(error),
+    );
+  }
 
   Object.defineProperty(window, "webvm", {
     value: makeAutomation(session, terminal, phases),
@@ -215,4 +257,4 @@ function openConsole(): void {
   }
 }
 
-openConsole();
+void openConsole();

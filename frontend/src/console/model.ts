@@ -1,6 +1,7 @@
 /** What a session is made of and what it shows: the types that the session and the page's parts share. */
 
-import type { MachineClient, PreparedSave } from "../machine/client";
+import type { Journal } from "../journal/journal";
+import type { MachineClient } from "../machine/client";
 import type { MachineState } from "../machine/machine";
 import type { LeaseState, SyncOptions } from "../sync/client";
 import type { SaveProgress } from "../sync/save";
@@ -20,17 +21,6 @@ export interface SessionTerminal {
   screenText(): string;
   /** Makes it as large as its place on the page. */
   fit(): void;
-}
-
-/** Keeps what is not committed yet in the tab's own storage. */
-export interface Journal {
-  /** Keeps a prepared save, instead of the one that it kept before. A rejection never fails the save. */
-  keep(
-    save: PreparedSave,
-    about: { message: string; expectedHead: string | null; thumbnail: string | null },
-  ): Promise<void>;
-  /** The last kept save was committed: there is nothing to keep. */
-  clear(): Promise<void>;
 }
 
 export interface SessionOptions {

@@ -1,7 +1,7 @@
 /** When what happened, in ms since the navigation began; also as `performance.mark` for the browser's own tools. */
 
 export type Phase =
-  "script" | "descriptor" | "lease" | "started" | "screen_restored" | "first_output" | "usable";
+  "script" | "journal" | "descriptor" | "lease" | "started" | "screen_restored" | "first_output" | "usable";
 
 export class Phases {
   private readonly times: Partial<Record<Phase, number>> = {};

@@ -1,9 +1,10 @@
 /** One save of a running machine: freeze, pack in the worker, send, and tell the worker how it ended. */
 
+import type { Journal } from "../journal/journal";
 import { MOST_EXTRA, type MachineClient } from "../machine/client";
 import type { SyncClient } from "../sync/client";
 import { save } from "../sync/save";
-import type { Journal, SaveReport, SavingView, SessionTerminal } from "./model";
+import type { SaveReport, SavingView, SessionTerminal } from "./model";
 
 export interface SaveMachineOptions {
   machine: MachineClient;
@@ -40,9 +41,12 @@ export async function saveMachine(options: SaveMachineOptions): Promise<SaveRepo
     signal.throwIfAborted();
     const { message } = options;
     const expectedHead = options.expectedHead === undefined ? prepared.parentSnapshot : options.expectedHead;
+    const idempotencyKey = crypto.randomUUID();
     const thumbnail = prepared.thumbnail ?? (await picture) ?? null;
     // A tab whose storage is full or away can save all the same.
-    await options.journal?.keep(prepared, { message, expectedHead, thumbnail }).catch(() => undefined);
+    await options.journal
+      ?.keep(prepared, { message, expectedHead, thumbnail, idempotencyKey })
+      .catch(() => undefined);
     signal.throwIfAborted();
     result = await save(
       sync,
@@ -52,7 +56,7 @@ export async function saveMachine(options: SaveMachineOptions): Promise<SaveRepo
         memoryRoot: prepared.memoryRoot,
         message,
         thumbnail,
-        idempotencyKey: crypto.randomUUID(),
+        idempotencyKey,
         reusedBytes: prepared.reusedBytes,
         chunks: prepared.chunks.map(({ digest, rawSize }) => [digest, rawSize] as const),
         frame: (digest) => prepared.frame(digest),

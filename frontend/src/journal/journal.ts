@@ -12,6 +12,8 @@ export interface JournalEntry {
   expectedHead: string | null;
   /** Base64 PNG or WebP, at most 64 KiB; null: none. */
   thumbnail: string | null;
+  /** The key that the save's own commit has: a commit whose answer was lost is then recognised. */
+  idempotencyKey?: string;
 }
 
 export interface Journal {

@@ -6,6 +6,7 @@ import { installFragmentForms } from "./fragment";
 import { installMenus } from "./menu";
 import { installPublishJob } from "./publish";
 import { installShare } from "./share";
+import { installSignOut } from "./sign-out";
 import { installTables } from "./tables";
 import { installTheme } from "./theme";
 import { installTimes } from "./time";
@@ -16,6 +17,7 @@ installTimes(document);
 installTables(document);
 installCopy(document);
 installConfirm(document);
+installSignOut(document);
 installFragmentForms(document);
 installShare(document); // after the fragment is in the form
 installPublishJob(document);

@@ -1,0 +1,38 @@
+/** Signing out removes the journals of whoever was signed in, in this browser. */
+
+import { IndexedDbStore } from "./indexed-db";
+import type { JournalStore } from "./store";
+
+/** Set by the service with the answer that signed somebody out: the owners, with dots between them. */
+export const SIGNED_OUT_COOKIE = "webvm_signed_out";
+
+export function browserStore(): JournalStore | undefined {
+  try {
+    return indexedDB ? new IndexedDbStore(indexedDB) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Whether signing out would lose work that is in no snapshot. False also where that cannot be found out. */
+export async function keepsUnsaved(store: JournalStore, owner: string): Promise<boolean> {
+  const rows = await store.rows().catch(() => []);
+  return rows.some((row) => row.owner === owner && row.manifest !== null && row.asideAt === null);
+}
+
+/** The owners whose journals the service asks to be removed. */
+export function signedOut(cookies: string): string[] {
+  for (const part of cookies.split("; ")) {
+    const [name, value = ""] = part.split("=");
+    if (name === SIGNED_OUT_COOKIE) return value.split(".").filter((owner) => /^[0-9a-f]{32}$/.test(owner));
+  }
+  return [];
+}
+
+/** Removes them and takes the cookie away. When the storage fails, the cookie stays and the next page tries again. */
+export async function forgetSignedOut(document: { cookie: string }, store: JournalStore): Promise<void> {
+  const owners = signedOut(document.cookie);
+  if (owners.length === 0) return;
+  await store.signOut(owners);
+  document.cookie = `${SIGNED_OUT_COOKIE}=; path=/; max-age=0; samesite=lax`;
+}

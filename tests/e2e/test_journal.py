@@ -1,0 +1,129 @@
+"""The tab's own journal: a browser dies with unsaved work while the service is away, and nothing is lost."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from playwright.sync_api import Page, expect
+
+from tests.e2e.conftest import KillableBrowser, Service
+from tests.e2e.steps import Console, count_of, eventually, new_email, sign_in, sign_up, start_machine
+
+COUNTER = "(i=0; while :; do i=$((i+1)); echo $i > /root/counter; sleep 1; done) &"
+SAVE_LATER = "message => { window.webvm.save({message}).catch(error => { window.failed = String(error); }); }"
+JOURNALS = """() => new Promise((resolve, reject) => {
+  const request = indexedDB.open("webvm-journal");
+  request.onerror = () => reject(request.error);
+  request.onsuccess = () => {
+    const db = request.result;
+    const names = [...db.objectStoreNames].filter(name => name !== "meta");
+    if (!names.length) return resolve({});
+    const transaction = db.transaction(names);
+    const found = {};
+    for (const name of names) {
+      transaction.objectStore(name).count().onsuccess = event => { found[name] = event.target.result; };
+    }
+    transaction.oncomplete = () => { db.close(); resolve(found); };
+  };
+})"""
+
+
+class Left(NamedTuple):
+    email: str
+    vm: str
+    counter: int
+
+
+def leave_unsaved_work(service: Service, browser: KillableBrowser) -> Left:
+    """A counter and a note that are in no snapshot, kept by the tab while the service is away; then all of it
+    dies."""
+    page = browser.start()
+    email = new_email("journal")
+    sign_up(page, service.url, email)
+    console = start_machine(page, service.url)
+    console.run("echo saved > /root/note")
+    console.save("before the crash")
+    console.send(COUNTER + "\r")
+    eventually(lambda: count_of(console) >= 2, what="the counter starts")
+    counter = count_of(console)
+    console.run("echo unsaved > /root/note")
+    service.kill()
+    page.evaluate(SAVE_LATER, "in the crash")
+    expect(page.locator("#status-journal")).to_contain_text("Kept in this browser", timeout=60_000)
+    vm = console.vm_id
+    browser.kill()
+    service.start()
+    return Left(email, vm, counter)
+
+
+def reopen(service: Service, browser: KillableBrowser, left: Left) -> Page:
+    """The console's page in a new browser of the same profile. The crash may have cost it its cookies."""
+    page = browser.start()
+    page.goto(f"{service.url}/vms/{left.vm}/")
+    if "/accounts/login/" in page.url:
+        sign_in(page, service.url, left.email)
+        page.goto(f"{service.url}/vms/{left.vm}/")
+    return page
+
+
+def messages(service: Service, page: Page, vm: str) -> list[str]:
+    answer = page.request.get(f"{service.url}/api/v1/vms/{vm}/snapshots").json()
+    return [item["message"] for item in answer["items"]]
+
+
+def test_a_killed_browser_goes_on_from_its_journal(service: Service, own_browser: KillableBrowser) -> None:
+    left = leave_unsaved_work(service, own_browser)
+    page = reopen(service, own_browser, left)
+    dialog = page.get_by_role("dialog", name=re.compile("unsaved work", re.I))
+    expect(dialog).to_be_visible(timeout=30_000)
+    expect(dialog.get_by_role("button")).to_have_count(2)
+    dialog.get_by_role("button", name=re.compile("continue from", re.I)).click()
+    console = Console(page)
+    console.wait_running()
+    assert "unsaved" in console.run("cat /root/note").splitlines()
+    before = count_of(console)
+    assert before >= left.counter
+    eventually(lambda: count_of(console) > before, what="the counter runs on")
+    assert messages(service, page, left.vm)[:2] == ["in the crash", "before the crash"]
+    assert page.evaluate(JOURNALS) == {"rows": 0, "frames": 0}
+    assert page.evaluate("() => Object.keys(window.webvm).some(name => /journal|key/i.test(name))") is False
+
+
+def test_the_last_saved_state_the_work_brought_back_and_signing_out(
+    service: Service, own_browser: KillableBrowser
+) -> None:
+    left = leave_unsaved_work(service, own_browser)
+    page = reopen(service, own_browser, left)
+    page.get_by_role("button", name=re.compile("last saved state", re.I)).click()
+    console = Console(page)
+    console.wait_running()
+    assert "saved" in console.run("cat /root/note").splitlines()
+    # It was a mistake.
+    page.get_by_role("button", name=re.compile("bring back", re.I)).click()
+    expect(page.get_by_role("button", name=re.compile("continue from", re.I))).to_be_visible(timeout=60_000)
+    stored = page.evaluate(JOURNALS)
+    assert stored["rows"] >= 1
+    assert stored["frames"] >= 3
+
+    # Somebody else on this browser is offered nothing, and what is kept stays.
+    page.context.clear_cookies()
+    sign_up(page, service.url, new_email("other"))
+    other = start_machine(page, service.url)
+    assert page.evaluate(JOURNALS)["rows"] >= 1
+    other.page.context.clear_cookies()
+
+    # Its owner signs out, is warned first, and then it is gone.
+    sign_in(page, service.url, left.email)
+    page.goto(f"{service.url}/machines/")
+    page.locator("details.menu > summary").click()
+    page.get_by_role("button", name="Sign out").click()
+    warning = page.get_by_role("dialog", name=re.compile("unsaved work", re.I))
+    warning.get_by_role("button", name="Cancel").click()
+    assert page.evaluate(JOURNALS)["rows"] >= 1
+    page.locator("details.menu > summary").click()
+    page.get_by_role("button", name="Sign out").click()
+    warning.get_by_role("button", name="Sign out").click()
+    page.wait_for_url(service.url + "/")
+    eventually(lambda: page.evaluate(JOURNALS) == {"rows": 0, "frames": 0}, what="the journals are removed")
+    assert "webvm_signed_out" not in {cookie.get("name") for cookie in page.context.cookies()}
