@@ -58,7 +58,7 @@ class Cdn:
         self.port = free_port()
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         self.chunk_base_url = f"{self.url}/chunks/"
-        self._origin_port = origin_port
+        self.origin_port = origin_port
         self._tls, self._http2 = tls, http2
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -73,7 +73,7 @@ class Cdn:
         values = {
             "WEBVM_CDN_LISTEN": listen,
             "WEBVM_CDN_TLS": certificates,
-            "WEBVM_CDN_ORIGIN": f"127.0.0.1:{self._origin_port}",
+            "WEBVM_CDN_ORIGIN": f"127.0.0.1:{self.origin_port}",
             "WEBVM_CDN_FOLDER": str(self.folder),
             "WEBVM_CDN_SIZE": "1g",
             "WEBVM_CHUNK_SIGNING_KEY": SIGNING_KEY,
