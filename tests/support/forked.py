@@ -1,4 +1,4 @@
-"""A real server (uvicorn, real database, real files) that can be started again in a tenth of a second.
+"""A real server (real sockets, database and files) that can be started again in a tenth of a second.
 
 Loading the project takes seconds, so a process that has loaded it forks a server for each start. The server
 watches its own saves (steps.py), so a test can have it killed at any step of one.
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 from tests.support.servers import free_port
 from webvm.up.processes import end_group, start_on_leash, tail
@@ -71,11 +72,18 @@ class ForkedServer:
         return self._ask({"do": "call", "name": name, "arguments": arguments})
 
     def start(self, *, file_limit: int | None = None) -> None:
-        """A new server process; it answers when this returns. `file_limit`: how long any file that it writes
-        may become.
+        """A new server process (uvicorn); it answers when this returns. `file_limit`: how long any file that
+        it writes may become.
         """
+        self._start({"do": "serve", "port": self.port, "file_limit": file_limit})
+
+    def start_daphne(self) -> None:
+        """The server that `up` runs, in a process that has forked nothing: for measuring."""
+        self._start({"do": "daphne", "port": self.port})
+
+    def _start(self, command: dict[str, Any]) -> None:
         assert not self.is_running(), "it runs already"
-        self.pid = int(self._ask({"do": "serve", "port": self.port, "file_limit": file_limit}))
+        self.pid = int(self._ask(command))
         deadline = time.monotonic() + START_S
         while True:
             try:
@@ -85,6 +93,15 @@ class ForkedServer:
                 assert time.monotonic() < deadline, self.explain()
                 assert self.is_running(), self.explain()
                 time.sleep(0.02)
+
+    def memory(self) -> int:
+        """Bytes of memory that the server's process has now (resident)."""
+        return int(psutil.Process(self.pid).memory_info().rss)
+
+    def cpu_seconds(self) -> float:
+        """Processor time that the server's process has used so far."""
+        times = psutil.Process(self.pid).cpu_times()
+        return float(times.user + times.system)
 
     def is_running(self) -> bool:
         return self.pid is not None and self._ask({"do": "look", "pid": self.pid}) is None
@@ -169,6 +186,14 @@ def main(folder: Path, descriptor: int) -> None:
                         lifespan="off",
                     )
                     os._exit(0)
+            case "daphne":
+                where = ["-b", "127.0.0.1", "-p", str(command["port"])]
+                answer = os.fork()
+                if answer == 0:
+                    asked.close()
+                    os.execv(  # noqa: S606 - a command of ours
+                        sys.executable, [sys.executable, "-m", "daphne", *where, "webvm.asgi:application"]
+                    )
         lines.write(json.dumps(answer).encode() + b"\n")
         lines.flush()
 
