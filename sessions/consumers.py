@@ -12,11 +12,10 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
-from channels.db import database_sync_to_async
 from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 
@@ -25,6 +24,8 @@ from sessions.actions.commits import add_pending_bytes
 from sessions.announce import login_group, user_group, vm_group
 from sessions.peers import Credentials, VMState, credentials_of, find_state, find_user, may_connect
 from sessions.protocol import BadFrame, Commit, Release, TakeLease, Uploaded
+from sessions.threads import in_thread
+from sessions.watching import the_watch
 from webvm.accounts.models import User
 from webvm.errors import WebVMError
 
@@ -37,15 +38,6 @@ MAX_WAITING = 8
 RATE, BURST = 20.0, 60.0
 """Text frames a second, and how many may come at once."""
 STORING_AT_ONCE = 4
-LOOK_EVERY = 3.0
-"""Seconds between looks at what a lost hint would have told."""
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    return await database_sync_to_async(function, thread_sensitive=False)(*args, **kwargs)
 
 
 def unavailable() -> dict[str, str]:
@@ -75,7 +67,6 @@ class VMConsumer(AsyncWebsocketConsumer):
         self.tasks: set[asyncio.Task[None]] = set()
         self.one_request = asyncio.Lock()
         self.storing = asyncio.Semaphore(STORING_AT_ONCE)
-        self.look = asyncio.Event()
         self.joined: list[str] = []
 
     # Opening and closing
@@ -102,7 +93,7 @@ class VMConsumer(AsyncWebsocketConsumer):
             await self.end(NOT_FOUND)
             return
         self.known = state
-        self.start(self.watch())
+        the_watch().add(self)
 
     async def join(self, *groups: str) -> None:
         for group in groups:
@@ -113,12 +104,12 @@ class VMConsumer(AsyncWebsocketConsumer):
         """Close once; frames that come later are not looked at."""
         if self.open:
             self.open = False
-            self.look.set()
+            the_watch().remove(self)
             await self.close(code)
 
     async def websocket_disconnect(self, message: Any) -> None:
         self.open = False
-        self.look.set()
+        the_watch().remove(self)
         for group in self.joined:
             await self.channel_layer.group_discard(group, self.channel_name)
         if (
@@ -198,7 +189,7 @@ class VMConsumer(AsyncWebsocketConsumer):
         if isinstance(request, TakeLease):
             self.epoch = reply["epoch"]
             self.may_upload = True
-            self.look.set()  # a take-over that came right behind was not ours to notice yet
+            the_watch().hint(self)  # a take-over that came right behind was not ours to notice yet
         elif isinstance(request, Release) and request.epoch == self.epoch:
             self.epoch = None
             self.may_upload = False
@@ -233,39 +224,31 @@ class VMConsumer(AsyncWebsocketConsumer):
 
     async def look_again(self, event: dict[str, Any]) -> None:
         """A hint came through the channel layer."""
-        self.look.set()
+        the_watch().hint(self)
 
-    async def watch(self) -> None:
-        """Look at the database after every hint, and now and then without one: the layer may drop it."""
-        while self.open:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.look.wait(), LOOK_EVERY)
-            self.look.clear()
-            if not self.open:
-                return
-            try:
-                await self.compare()
-            except Exception:
-                log.exception("the socket of VM %s could not look at its state", self.vm_id)
-
-    async def compare(self) -> None:
-        user = await in_thread(find_user, self.credentials)
+    def notice(self, user: User | None, state: VMState | None) -> None:
+        """The watch has looked; see `Watched`."""
         if user is None or user.pk != self.user.pk:
-            await self.hint("revoked")
-            await self.end(SIGNED_OUT)
-            return
-        state = await in_thread(find_state, user, self.vm_id)
-        if state is None:
-            await self.hint("revoked")
-            await self.end(NOT_FOUND)
-            return
-        before, self.known = self.known, state
+            self.start(self.be_revoked(SIGNED_OUT))
+        elif state is None:
+            self.start(self.be_revoked(NOT_FOUND))
+        else:
+            before, self.known = self.known, state
+            # While a request is under way it may be our own lease that is newer than what we know.
+            is_lost = self.epoch is not None and state.epoch > self.epoch and not self.one_request.locked()
+            if is_lost or replace(before, tenant=state.tenant) != state:
+                self.start(self.tell_changes(before, state, is_lost))
+
+    async def be_revoked(self, code: int) -> None:
+        await self.hint("revoked")
+        await self.end(code)
+
+    async def tell_changes(self, before: VMState, state: VMState, is_lost: bool) -> None:
         if state.head != before.head:
             await self.hint("head")
         if (state.epoch, state.lease_session) != (before.epoch, before.lease_session):
             await self.hint("lease")
-        # While a request is under way it may be our own lease that is newer than what we know.
-        if self.epoch is not None and state.epoch > self.epoch and not self.one_request.locked():
+        if is_lost:
             await self.end(TAKEN_OVER)
 
     async def hint(self, kind: str) -> None:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
-from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
 from django.conf import settings
-from django.contrib.auth import get_user
-from django.http import HttpRequest
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+from django.contrib.sessions.backends.db import SessionStore
+from django.contrib.sessions.models import Session as Login
+from django.utils import timezone
+from django.utils.crypto import constant_time_compare
 
 from sessions.access import vms_of
 from sessions.models import VM
-from webvm.accounts.models import Tenant, User
-from webvm.accounts.tokens import user_for_token
+from webvm.accounts.models import Membership, Tenant, User
+from webvm.accounts.tokens import users_for_tokens
 
 
 @dataclass(frozen=True)
@@ -71,17 +73,82 @@ def may_connect(scope: Mapping[str, Any], credentials: Credentials) -> bool:
 
 def find_user(credentials: Credentials) -> User | None:
     """The active user behind the credentials at this moment."""
-    if credentials.token is not None:
-        return user_for_token(credentials.token) if credentials.token else None
-    if not credentials.session_key:
-        return None
-    request = HttpRequest()
-    request.session = import_module(settings.SESSION_ENGINE).SessionStore(credentials.session_key)
-    user = get_user(request)  # checks the session's hash too, so that a changed password ends it
-    return user if isinstance(user, User) and user.is_active else None
+    return find_users([credentials]).get(credentials)
+
+
+def find_users(given: Iterable[Credentials]) -> dict[Credentials, User]:
+    """The active users behind the credentials that are good at this moment, in a few queries for all."""
+    asked = set(given)
+    by_token = users_for_tokens({each.token for each in asked if each.token})
+    by_login = _users_of_logins({each.session_key for each in asked if each.session_key})
+    found: dict[Credentials, User] = {}
+    for each in asked:
+        # A token that is wrong is not made good by a cookie.
+        user = by_login.get(each.session_key or "") if each.token is None else by_token.get(each.token)
+        if user is not None:
+            found[each] = user
+    return found
+
+
+def _users_of_logins(keys: set[str]) -> dict[str, User]:
+    """What Django's `get_user` answers for a request with each of these session keys."""
+    if not keys:
+        return {}
+    store = SessionStore()
+    logins = Login.objects.filter(session_key__in=keys, expire_date__gt=timezone.now())
+    sessions = {login.session_key: store.decode(login.session_data) for login in logins}
+    ids = {data[SESSION_KEY] for data in sessions.values() if SESSION_KEY in data}
+    users = {str(user.pk): user for user in User.objects.filter(pk__in=ids, is_active=True)}
+    found = {}
+    for key, data in sessions.items():
+        user = users.get(data.get(SESSION_KEY, ""))
+        if (
+            user is not None
+            and data.get(BACKEND_SESSION_KEY) in settings.AUTHENTICATION_BACKENDS
+            and _is_hash_of(user, data.get(HASH_SESSION_KEY, ""))
+        ):
+            found[key] = user
+    return found
+
+
+def _is_hash_of(user: User, session_hash: str) -> bool:
+    """Whether the login is of the user's present password: a changed one ends it."""
+    hashes = (user.get_session_auth_hash(), *user.get_session_auth_fallback_hash())
+    return any(constant_time_compare(session_hash, each) for each in hashes)
 
 
 def find_state(user: User, vm_id: UUID) -> VMState | None:
     """The VM's state, None when it is not there for `user`."""
     vm: VM | None = vms_of(user).filter(pk=vm_id).select_related("tenant").first()
-    return VMState(vm.tenant, vm.epoch, vm.lease_session, vm.head_id) if vm else None
+    return _state_of(vm) if vm else None
+
+
+def find_states(sockets: Iterable[tuple[Credentials, UUID]]) -> list[tuple[User | None, VMState | None]]:
+    """For each socket its user, if it still has one, and the VM's state, if it is still there for that user:
+    what `find_user` and `find_state` answer, in a few queries for all.
+    """
+    asked = list(sockets)
+    users = find_users(credentials for credentials, _ in asked)
+    vms = {
+        vm.pk: vm
+        for vm in VM.objects.select_related("tenant").filter(
+            pk__in={vm_id for _, vm_id in asked}, deleted_at=None
+        )
+    }
+    members = set(
+        Membership.objects.filter(
+            user__in={user.pk for user in users.values()},
+            tenant__in={vm.tenant_id for vm in vms.values()},
+            tenant__deleted_at=None,
+        ).values_list("user_id", "tenant_id")
+    )
+    found: list[tuple[User | None, VMState | None]] = []
+    for credentials, vm_id in asked:
+        user, vm = users.get(credentials), vms.get(vm_id)
+        is_there = user is not None and vm is not None and (user.pk, vm.tenant_id) in members
+        found.append((user, _state_of(vm) if vm and is_there else None))
+    return found
+
+
+def _state_of(vm: VM) -> VMState:
+    return VMState(vm.tenant, vm.epoch, vm.lease_session, vm.head_id)

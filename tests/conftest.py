@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.forked import ForkedServer
 from tests.support.s3 import S3Server
 from tests.support.servers import PostgresServer, RedisServer
 
@@ -22,6 +23,15 @@ def suite_of(item: pytest.Item) -> int:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=suite_of)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None) -> Iterator[None]:
+    """pytest-django's, and at the end the sockets' threads let go of the database that it removes."""
+    yield
+    from sessions.threads import close_connections
+
+    close_connections()
 
 
 @pytest.fixture(scope="session")
@@ -42,4 +52,12 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A real S3 server on a free port."""
     with S3Server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def prepared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedServer]:
+    """A real service on SQLite with the tiny image published; no server runs yet."""
+    with ForkedServer(tmp_path_factory.mktemp("service")) as server:
+        server.call("publish")
         yield server

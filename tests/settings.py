@@ -31,7 +31,7 @@ CLIENT_DIR = Path(_folder) / "dist"
         }
     )
 )
-if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+if DATABASES["default"]["ENGINE"] == "webvm.sqlite":
     # A file: with SQLite in memory, threads that share it do not wait for each other's locks.
     DATABASES["default"]["TEST"] = {"NAME": str(Path(_folder) / "tests.sqlite3")}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # quick; nothing here is secret

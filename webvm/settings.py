@@ -64,7 +64,7 @@ def database(url: str) -> dict[str, object]:
     parts = urlsplit(url)
     if parts.scheme == "sqlite":
         return {
-            "ENGINE": "django.db.backends.sqlite3",
+            "ENGINE": "webvm.sqlite",
             "NAME": parts.path,
             "OPTIONS": {
                 "transaction_mode": "IMMEDIATE",

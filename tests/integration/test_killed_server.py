@@ -104,10 +104,11 @@ def prepared(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ForkedServer]:
     """A published image on each database; no server yet."""
-    environ = {}
-    if request.param == "postgresql":
-        postgres: PostgresServer = request.getfixturevalue("postgres_server")
-        environ = {"WEBVM_DATABASE_URL": postgres.make_database()}
+    if request.param == "sqlite":
+        yield request.getfixturevalue("prepared_server")
+        return
+    postgres: PostgresServer = request.getfixturevalue("postgres_server")
+    environ = {"WEBVM_DATABASE_URL": postgres.make_database()}
     with ForkedServer(tmp_path_factory.mktemp("killed"), environ) as made:
         made.call("publish")
         yield made

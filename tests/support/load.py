@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -52,6 +52,7 @@ class Saves:
     errors: list[str]
     took_s: float
     memory: int
+    cpu_s: float
 
     @property
     def figures(self) -> dict[str, float]:
@@ -59,6 +60,7 @@ class Saves:
         return {
             "saves": len(ordered),
             "saves_a_second": round(len(ordered) / self.took_s, 1),
+            "server_cpu_ms_each": round(1000 * self.cpu_s / len(ordered)),
             "p50_s": round(ordered[len(ordered) // 2], 2),
             "p99_s": round(ordered[int(len(ordered) * 0.99)], 2),
             "server_memory_mb": round(self.memory / 1e6, 1),
@@ -99,14 +101,14 @@ async def save_at_once(server: ForkedServer, accounts: list[dict[str, str]], rou
             except (Closed, Refused) as error:
                 errors.append(f"{type(error).__name__} {error}")
 
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), server.cpu_seconds()
         for number in range(rounds):
             await asyncio.gather(*(save(session, f"round {number}") for session in sessions))
         took_s = time.perf_counter() - began
-        memory = server.memory()
+        memory, busy = server.memory(), server.cpu_seconds() - busy
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda session: read_back(server, session), sessions))
-    return Saves(seconds, errors, took_s, memory)
+    return Saves(seconds, errors, took_s, memory, busy)
 
 
 def read_back(server: ForkedServer, session: Session) -> None:
@@ -126,11 +128,7 @@ class Idle:
 
 
 async def stay_idle(
-    server: ForkedServer,
-    accounts: list[dict[str, str]],
-    sockets: int,
-    seconds: float,
-    while_open: Callable[[], Awaitable[None]] | None = None,
+    server: ForkedServer, accounts: list[dict[str, str]], sockets: int, seconds: float
 ) -> Idle:
     """Open so many sockets on the machines of `accounts`, do nothing for a while, and measure the server."""
     before = server.memory()
@@ -145,6 +143,4 @@ async def stay_idle(
         await asyncio.sleep(seconds)
         cpu = (server.cpu_seconds() - busy) / (time.perf_counter() - began)
         grown = server.memory() - before
-        if while_open is not None:
-            await while_open()
     return Idle(sockets, grown / sockets, cpu)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Collection
 from datetime import timedelta
 
 from django.db.models import Q
@@ -28,18 +29,22 @@ def hash_secret(secret: str) -> str:
 
 def user_for_token(secret: str) -> User | None:
     """The active user an API token stands for; None when it is wrong, expired or revoked."""
+    return users_for_tokens([secret]).get(secret)
+
+
+def users_for_tokens(given: Collection[str]) -> dict[str, User]:
+    """The active users that these API tokens stand for; without those that are wrong, expired or revoked."""
     now = timezone.now()
-    token = (
-        ApiToken.objects.select_related("user")
-        .filter(
-            Q(expires_at=None) | Q(expires_at__gt=now), token_hash=hash_secret(secret), user__is_active=True
+    by_hash = {hash_secret(secret): secret for secret in given}
+    found = list(
+        ApiToken.objects.select_related("user").filter(
+            Q(expires_at=None) | Q(expires_at__gt=now), token_hash__in=by_hash, user__is_active=True
         )
-        .first()
     )
-    if token is None:
-        return None
-    if (
-        token.last_used_at is None or now - token.last_used_at > LAST_USED_STEP
-    ):  # not a write for every request
-        ApiToken.objects.filter(pk=token.pk).update(last_used_at=now)
-    return token.user
+    # Not a write for every request.
+    stale = [
+        token.pk for token in found if token.last_used_at is None or now - token.last_used_at > LAST_USED_STEP
+    ]
+    if stale:
+        ApiToken.objects.filter(pk__in=stale).update(last_used_at=now)
+    return {by_hash[token.token_hash]: token.user for token in found}
