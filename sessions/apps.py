@@ -8,3 +8,7 @@ class SessionsConfig(AppConfig):
 
     def ready(self) -> None:
         from sessions import signals  # noqa: F401 - connects the receivers
+        from sessions.roots import SnapshotRoots
+        from storage.gc import roots
+
+        roots.register(SnapshotRoots())

@@ -63,3 +63,22 @@ class UndoTooLate(WebVMError):
     code = "undo_too_late"
     status = 410
     message = "This was deleted too long ago to be brought back."
+
+
+class VMQuotaExceeded(WebVMError):
+    """Details: `vms`, `max_vms`."""
+
+    code = "vm_quota_exceeded"
+    status = 409
+    message = "This tenant has as many machines as it may have. Delete one first, or ask an admin for more."
+
+
+class SessionQuotaExceeded(WebVMError):
+    """Details: `sessions`, `max_sessions`."""
+
+    code = "session_quota_exceeded"
+    status = 409
+    message = (
+        "As many machines of this tenant are running as may run at one time. Close one of them, wait half a "
+        "minute and open this one again, or ask an admin for more."
+    )

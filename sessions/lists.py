@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from sessions.access import BULKY
-from sessions.actions.vms import KEPT_FOR
+from sessions.actions.purge import undo_time
 from sessions.models import VM, ShareLink, Snapshot
 from webvm.accounts.models import Tenant
 
@@ -38,4 +38,4 @@ def listed_links(vm: VM) -> QuerySet[ShareLink]:
 
 
 def oldest_undo() -> datetime:
-    return timezone.now() - KEPT_FOR
+    return timezone.now() - undo_time()

@@ -45,7 +45,10 @@ class VM(models.Model):
 
     class Meta:
         verbose_name = "VM"
-        indexes = [models.Index(fields=["tenant", "deleted_at", "-last_used_at", "id"])]
+        indexes = [
+            models.Index(fields=["tenant", "deleted_at", "-last_used_at", "id"]),
+            models.Index(fields=["deleted_at"], condition=Q(deleted_at__isnull=False), name="vms_deleted"),
+        ]
 
     def __str__(self) -> str:
         return self.name
@@ -73,10 +76,12 @@ class Snapshot(models.Model):
     )
     created_at = models.DateTimeField(auto_now_add=True)
     disk_root = models.CharField(max_length=64, blank=True)
-    disk_home = models.ForeignKey(Tenant, on_delete=models.RESTRICT, null=True, blank=True, related_name="+")
+    disk_home = models.ForeignKey(
+        Tenant, on_delete=models.RESTRICT, null=True, blank=True, related_name="+", db_index=False
+    )
     memory_root = models.CharField(max_length=64, blank=True)
     memory_home = models.ForeignKey(
-        Tenant, on_delete=models.RESTRICT, null=True, blank=True, related_name="+"
+        Tenant, on_delete=models.RESTRICT, null=True, blank=True, related_name="+", db_index=False
     )
     stored_bytes = models.BigIntegerField(default=0, help_text="What this save added to the tenant's storage")
     thumbnail = models.BinaryField(
@@ -94,7 +99,15 @@ class Snapshot(models.Model):
                 name="one_snapshot_per_key",
             )
         ]
-        indexes = [models.Index(fields=["vm", "-created_at", "id"])]
+        indexes = [
+            models.Index(fields=["vm", "-created_at", "id"]),
+            # For the garbage collector: whose bytes a snapshot keeps, and what is to be purged.
+            models.Index(fields=["disk_home", "id"], name="snapshots_by_disk_home"),
+            models.Index(fields=["memory_home", "id"], name="snapshots_by_memory_home"),
+            models.Index(
+                fields=["deleted_at"], condition=Q(deleted_at__isnull=False), name="snapshots_deleted"
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.title

@@ -24,6 +24,7 @@ from sessions.access import get_vm
 from sessions.actions import links as link_actions
 from sessions.actions import snapshots, vms
 from sessions.actions.leases import held_by
+from sessions.actions.purge import undo_time
 from sessions.addresses import link_url, secret_of
 from sessions.models import VM, Snapshot
 from sessions.opening import describe_vm
@@ -129,7 +130,7 @@ def rename(request: HttpRequest, vm_id: UUID) -> HttpResponse:
 @action
 def delete(request: HttpRequest, vm_id: UUID) -> HttpResponse:
     vm = vms.delete_vm(vm_id, acting_user=signed_in(request))
-    messages.success(request, f"“{vm.name}” is deleted. It can be brought back for {vms.KEPT_FOR.days} days.")
+    messages.success(request, f"“{vm.name}” is deleted. It can be brought back for {undo_time().days} days.")
     return redirect(f"{reverse('machines')}?undo={vm.pk}")
 
 
@@ -199,9 +200,7 @@ def name_snapshot(request: HttpRequest, snapshot_id: UUID) -> HttpResponse:
 @action
 def delete_snapshot(request: HttpRequest, snapshot_id: UUID) -> HttpResponse:
     snapshot = snapshots.delete_snapshot(snapshot_id, acting_user=signed_in(request))
-    messages.success(
-        request, f"The snapshot is deleted. It can be brought back for {vms.KEPT_FOR.days} days."
-    )
+    messages.success(request, f"The snapshot is deleted. It can be brought back for {undo_time().days} days.")
     return redirect(f"{reverse('vm-history', args=[snapshot.vm_id])}?undo={snapshot.pk}")
 
 

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, Q
+from django.utils import timezone
 
 from storage.codec import MAX_FRAME_BYTES, decode_verified
 from storage.errors import BadChunk, BadIndex, ChunkNotFound
 from storage.index import decode_node
-from storage.models import Chunk
+from storage.models import Chunk, ChunkState
+from storage.states import (
+    batches,
+    charge,
+    has_room,
+    lock_tenants,
+    pin,
+    quota_exceeded,
+    revive,
+    take_back_name,
+)
 from storage.stores import get_store
 from webvm.accounts.models import Tenant
-from webvm.errors import QuotaExceeded
 
 # Whose key space a chunk is in; None is the public's.
 HomeId = UUID | None
-
-# Database parameters in one query; SQLite and PostgreSQL both take far more.
-BATCH = 2000
 
 
 class Place(NamedTuple):
@@ -33,6 +40,8 @@ class Place(NamedTuple):
     raw_size: int
     stored_size: int
     node_level: int | None
+    state: str = ChunkState.LIVE
+    is_damaged: bool = False
 
 
 class Rows(NamedTuple):
@@ -54,15 +63,29 @@ class Rows(NamedTuple):
 
 
 def find_rows(home: HomeId, digests: Iterable[bytes]) -> Rows:
-    """The rows of `home` and of the public for these digests: one query for each 2000 of them."""
+    """The rows of `home` and of the public for these digests: one query for each 2000 of them.
+
+    Condemned ones too, since they have their bytes; not those that are being deleted.
+    """
     rows = Rows({}, {})
-    for batch in _batches(sorted(set(digests))):
+    for batch in batches(digests):
         reader = Q(tenant=None) if home is None else Q(tenant=None) | Q(tenant=home)
-        found = Chunk.objects.filter(reader, digest__in=batch).values_list(
-            "tenant_id", "digest", "home_id", "raw_size", "stored_size", "node_level"
+        found = (
+            Chunk.objects.filter(reader, digest__in=batch)
+            .exclude(state=ChunkState.DELETED)
+            .values_list(
+                "tenant_id",
+                "digest",
+                "home_id",
+                "raw_size",
+                "stored_size",
+                "node_level",
+                "state",
+                "is_damaged",
+            )
         )
-        for tenant_id, digest, home_id, raw_size, stored_size, node_level in found:
-            place = Place(home_id, raw_size, stored_size, node_level)
+        for tenant_id, digest, home_id, raw_size, stored_size, node_level, state, is_damaged in found:
+            place = Place(home_id, raw_size, stored_size, node_level, state, is_damaged)
             (rows.public if tenant_id is None else rows.own)[bytes(digest)] = place
     return rows
 
@@ -77,17 +100,45 @@ def store_key(home: HomeId, digest: bytes) -> str:
 def put_chunk(tenant: Tenant | None, digest: bytes, frame: bytes) -> Chunk:
     """Stores a chunk that `tenant` (None: the public, by publishing) uploaded as one zstd frame; idempotent.
 
-    The bytes are stored before the row, so a row always has its bytes. Counts against the quota once.
-    Raises `BadChunk`, `QuotaExceeded`, `StoreUnavailable`.
+    The bytes are stored before the row, so a row always has its bytes. Counts against the quota once. What
+    was condemned is revived, what is damaged is mended with these bytes. Raises `BadChunk`, `QuotaExceeded`,
+    `StoreUnavailable`.
     """
     if len(digest) != 32 or len(frame) > MAX_FRAME_BYTES:
         raise BadChunk("The chunk is larger than 256 KiB or its digest is not 32 bytes.")
     raw = decode_verified(frame, digest)
-    # Without an order, which could make the database walk the whole table by it.
-    for known in Chunk.objects.filter(Q(tenant=tenant) | Q(tenant=None), digest=digest)[:1]:
+    while True:
+        # Without an order, which could make the database walk the whole table by it.
+        found = {
+            row.tenant_id: row
+            for row in Chunk.objects.filter(Q(tenant=tenant) | Q(tenant=None), digest=digest)
+        }
+        known = found.get(tenant.pk if tenant else None)
+        if known is None or (known.state == ChunkState.DELETED and None in found):
+            known = found.get(None)
+        if known is None:
+            try:
+                return _put_new(tenant, digest, frame, raw)
+            except IntegrityError:  # another connection of the same tenant was quicker
+                continue
+        if known.state == ChunkState.DELETED:
+            take_back_name(known)
+            continue
+        if known.state == ChunkState.CONDEMNED and known.tenant_id:
+            revive(known.tenant_id, [digest], ChunkState.PENDING)
+            continue  # to see that it was not deleted a moment before
+        if known.is_damaged:
+            mend(known.home_id, digest, frame)
+            known.is_damaged = False
+        if known.tenant_id and known.state == ChunkState.PENDING:
+            pin(known.tenant_id, [digest])
         return known
-    if tenant and not _has_room(tenant, len(frame)).exists():
-        raise QuotaExceeded
+
+
+def _put_new(tenant: Tenant | None, digest: bytes, frame: bytes, raw: bytes) -> Chunk:
+    """Raises `IntegrityError` when the row is there by now."""
+    if tenant and not has_room(tenant.pk, len(frame)).exists():
+        raise quota_exceeded(tenant.pk)
     get_store().put(store_key(tenant.pk if tenant else None, digest), frame)
     chunk = Chunk(
         tenant=tenant,
@@ -96,22 +147,49 @@ def put_chunk(tenant: Tenant | None, digest: bytes, frame: bytes) -> Chunk:
         raw_size=len(raw),
         stored_size=len(frame),
         node_level=None if tenant else level_of(raw),
+        state=ChunkState.PENDING if tenant else ChunkState.LIVE,
+        state_at=timezone.now() if tenant else None,
     )
-    try:
-        with transaction.atomic():
-            chunk.save(force_insert=True)
-            if tenant and not _has_room(tenant, len(frame)).update(used_bytes=F("used_bytes") + len(frame)):
-                raise QuotaExceeded
-    except IntegrityError:  # another connection of the same tenant was quicker
-        return Chunk.objects.get(tenant=tenant, digest=digest)
+    with transaction.atomic():
+        chunk.save(force_insert=True)
+        if tenant and not has_room(tenant.pk, len(frame)).update(used_bytes=F("used_bytes") + len(frame)):
+            raise quota_exceeded(tenant.pk)
     return chunk
 
 
+def mend(home: HomeId, digest: bytes, frame: bytes) -> None:
+    """Puts a frame that was verified by its digest in the place of a missing or broken object."""
+    store, key = get_store(), store_key(home, digest)
+    store.delete(key)  # a store never replaces what is there
+    store.put(key, frame)
+    with transaction.atomic():
+        lock_tenants(home)
+        rows = Chunk.objects.filter(home=home, digest=digest)
+        own = rows.filter(tenant=home).first()
+        if own and home:
+            used = own.state in {ChunkState.PENDING, ChunkState.LIVE}
+            more = len(frame) - own.stored_size
+            charge(home, used=more if used else 0, condemned=0 if used else more)
+        rows.update(is_damaged=False, stored_size=len(frame))
+
+
 def find_missing(tenant: Tenant, digests: Iterable[bytes]) -> list[bytes]:
-    """Those of `digests` that the tenant would have to upload, in the order given, each once."""
+    """Those of `digests` that the tenant would have to upload, in the order given, each once.
+
+    The others are pinned: they stay for `states.pin_time` at least, so that a commit can name them. Raises
+    `QuotaExceeded` when that would take back more than there is room for.
+    """
     asked = list(dict.fromkeys(digests))
     rows = find_rows(tenant.pk, asked)
-    return [digest for digest in asked if rows.get(digest) is None]
+    condemned = {digest for digest, place in rows.own.items() if place.state == ChunkState.CONDEMNED}
+    gone = condemned - revive(tenant.pk, condemned, ChunkState.PENDING) if condemned else set()
+    pin(tenant.pk, [digest for digest, place in rows.own.items() if place.state == ChunkState.PENDING])
+    missing = []
+    for digest in asked:
+        place = rows.get(digest)
+        if place is None or place.is_damaged or digest in gone:
+            missing.append(digest)
+    return missing
 
 
 def read_raw(home: HomeId, digest: bytes) -> bytes:
@@ -136,13 +214,3 @@ def level_of(raw: bytes) -> int | None:
 @lru_cache(maxsize=1024)
 def _chunk_key(tenant_id: UUID) -> bytes:
     return bytes(Tenant.objects.values_list("chunk_key", flat=True).get(pk=tenant_id))
-
-
-def _has_room(tenant: Tenant, size: int) -> QuerySet[Tenant]:
-    """The tenant's row, if `size` more bytes fit its quota."""
-    return Tenant.objects.filter(pk=tenant.pk, used_bytes__lte=F("quota_bytes") - size)
-
-
-def _batches(digests: list[bytes]) -> Iterator[list[bytes]]:
-    for at in range(0, len(digests), BATCH):
-        yield digests[at : at + BATCH]

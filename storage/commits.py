@@ -5,6 +5,9 @@ Where both name the same node at the same place nothing below is looked at; node
 the tenant accepted (`Chunk.node_level`) are not looked at again either. What remains is new: it is read,
 checked against the format, and everything it names must be the tenant's, public, or named by the parent at
 the same place (then it is adopted).
+
+Everything that is named becomes live: what was pending, and what the garbage collector had condemned. Nothing
+below a condemned node may be relied on, so such a node is looked below like a new one.
 """
 
 from __future__ import annotations
@@ -14,12 +17,14 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from storage.chunks import BATCH, HomeId, Place, Rows, find_rows
+from storage.chunks import HomeId, Place, Rows, find_rows
 from storage.codec import BLOCK
-from storage.errors import BadIndex, MissingChunks
+from storage.errors import BadIndex, ChunkBusy, MissingChunks
+from storage.gc.barrier import running_collection, shade
 from storage.index import FANOUT, Interior, Leaf, node_span, root_level
-from storage.models import Chunk
+from storage.models import Chunk, ChunkState
 from storage.nodes import LoadedNode, load_nodes
+from storage.states import batches, lock_tenants, revive
 from webvm.accounts.models import Tenant
 
 _ROOT = re.compile("[0-9a-f]{64}")
@@ -41,6 +46,12 @@ class _Findings:
     missing: set[bytes] = field(default_factory=set)
     adopted: dict[bytes, Chunk] = field(default_factory=dict)
     accepted: dict[int, set[bytes]] = field(default_factory=lambda: defaultdict(set))
+    # Rows of the tenant that the new tree names and that are not live yet, by their state.
+    waiting: dict[str, set[bytes]] = field(default_factory=lambda: defaultdict(set))
+
+    def name(self, digest: bytes, own: Place | None) -> None:
+        if own and own.state != ChunkState.LIVE:
+            self.waiting[own.state].add(digest)
 
 
 def accept_device(tenant: Tenant, *, root: str, blocks: int, parent_root: str, parent_home: HomeId) -> None:
@@ -55,18 +66,34 @@ def accept_device(tenant: Tenant, *, root: str, blocks: int, parent_root: str, p
     if not _ROOT.fullmatch(root):
         raise BadIndex("A root is not a digest.")
     # One writer of the tenant's rows at a time: an upload must not slip in between looking and adopting.
-    Tenant.objects.select_for_update().get(pk=tenant.pk)
+    # And no collector: it moves rows under the same lock.
+    lock_tenants(tenant.pk)
     findings = _Findings()
     items = [_Item(bytes.fromhex(root), 0, bytes.fromhex(parent_root) or None, parent_home)]
     for level in range(root_level(blocks), -1, -1):
         items = _check_level(tenant, level, blocks, items, findings)
     if findings.missing:
         raise MissingChunks(findings.missing)
-    Chunk.objects.bulk_create(findings.adopted.values(), batch_size=500, ignore_conflicts=True)
+    _adopt_all(tenant, findings)
+    revive(tenant.pk, findings.waiting[ChunkState.CONDEMNED], ChunkState.LIVE)
+    for batch in batches(findings.waiting[ChunkState.PENDING]):
+        pending = Chunk.objects.filter(tenant=tenant, digest__in=batch, state=ChunkState.PENDING)
+        pending.update(state=ChunkState.LIVE, state_at=None)
+    run = running_collection(tenant.pk)
+    # A collector that is walking this moment must see what is new, and what was garbage until now.
+    marks = {} if run is None else {"reached": run, "to_walk": True}
     for level, digests in findings.accepted.items():
-        ordered = sorted(digests)
-        for at in range(0, len(ordered), BATCH):
-            Chunk.objects.filter(tenant=tenant, digest__in=ordered[at : at + BATCH]).update(node_level=level)
+        for batch in batches(digests):
+            Chunk.objects.filter(tenant=tenant, digest__in=batch).update(node_level=level, **marks)
+    if run is not None:
+        shade(tenant.pk, [bytes.fromhex(root)])
+
+
+def _adopt_all(tenant: Tenant, findings: _Findings) -> None:
+    for batch in batches(findings.adopted, 500):
+        if Chunk.objects.filter(tenant=tenant, digest__in=batch, state=ChunkState.DELETED).exists():
+            raise ChunkBusy
+        Chunk.objects.bulk_create([findings.adopted[digest] for digest in batch], ignore_conflicts=True)
 
 
 def _check_level(
@@ -77,16 +104,20 @@ def _check_level(
     parents = _find_parents(items)
     new: list[_Item] = []
     for item in items:
-        if rows.get_node(item.digest, level):
-            continue
         own, place = rows.own.get(item.digest), parents.get(item)
-        if own is None and item.digest == item.parent and place:
+        known = rows.get_node(item.digest, level)
+        if known and known.is_damaged and item.digest != item.parent:
+            findings.missing.add(item.digest)
+        elif known and (known is not own or own.home != tenant.pk or own.state == ChunkState.LIVE):
+            findings.name(item.digest, own)
+        elif own is None and item.digest == item.parent and place:
             findings.adopted[item.digest] = _adopt(tenant, item.digest, place, level)
         elif own is None and item.digest not in rows.public:
             findings.missing.add(item.digest)
-        elif own is None or own.home != tenant.pk or own.node_level is not None:
+        elif own is None or own.home != tenant.pk or own.node_level not in {None, level}:
             raise BadIndex("The index names as a node what is none, or one of another level.")
         else:
+            findings.name(item.digest, own)
             new.append(item)
     loaded = load_nodes({item.digest: tenant.pk for item in new})
     # The parent's nodes that we go down along.
@@ -167,14 +198,18 @@ def _check_leaves(tenant: Tenant, pairs: list[_Pair], findings: _Findings) -> No
         assert isinstance(loaded.node, Leaf)  # noqa: S101 - the level was checked
         for digest, needed in zip(loaded.node.refs, loaded.node.blocks_of_refs(), strict=True):
             place = rows.get(digest)
-            if place is None and beside and digest in beside.loaded.node.refs:
+            by_parent = beside is not None and digest in beside.loaded.node.refs
+            if place is None and beside and by_parent:
                 place = offered.get((beside.home, digest))
                 if place:
                     findings.adopted[digest] = _adopt(tenant, digest, place, None)
-            if place is None:
+            # What is damaged and not new may stay damaged: the client need not have its bytes.
+            if place is None or (place.is_damaged and not by_parent):
                 findings.missing.add(digest)
             elif place.raw_size < needed * BLOCK or place.raw_size % BLOCK:
                 raise BadIndex("A leaf names blocks outside the chunk.")
+            else:
+                findings.name(digest, rows.own.get(digest))
 
 
 def _offered_by_parent(pairs: list[_Pair], rows: Rows) -> dict[tuple[HomeId, bytes], Place]:

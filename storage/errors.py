@@ -41,6 +41,12 @@ class StoreUnavailable(WebVMError):
     message = "The storage cannot be reached or is full. Nothing was lost; try again in a moment."
 
 
+class ChunkBusy(StoreUnavailable):
+    """An old object of the same digest is being deleted at this moment; what is passing is tried again."""
+
+    message = "An old copy of this data is just being cleared away. Nothing was lost; try again in a moment."
+
+
 class MissingChunks(WebVMError):
     """A commit names chunks that its tenant may not name or has not uploaded (hex digests in `digests`)."""
 

@@ -13,17 +13,31 @@ from django.utils import timezone
 from webvm.accounts.models import Tenant
 
 
+class ChunkState(models.TextChoices):
+    """See docs/design/storage.md. A row's bytes are in the store in every state but the last."""
+
+    PENDING = "pending", "Pending"  # uploaded, or asked for by a negotiate; no commit names it yet
+    LIVE = "live", "Live"
+    CONDEMNED = "condemned", "Condemned"  # nothing led to it; a commit or an upload revives it
+    DELETED = "deleted", "Being deleted"  # its object is being removed; the row goes after the object
+
+
 class Chunk(models.Model):
     """That a tenant (or, with `tenant` null, everybody) may name a chunk.
 
     `home` is the tenant whose key space has the bytes: null for public ones, `tenant` itself for what it
     uploaded, another tenant for a row adopted by a fork. Only rows with `home == tenant` count against the
-    quota.
+    quota, and only while they are pending or live.
     """
 
-    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, null=True, blank=True, related_name="chunks")
+    # No indexes of their own for the foreign keys: those below begin with them.
+    tenant = models.ForeignKey(
+        Tenant, on_delete=models.CASCADE, null=True, blank=True, related_name="chunks", db_index=False
+    )
     digest = models.BinaryField(max_length=32)
-    home = models.ForeignKey(Tenant, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    home = models.ForeignKey(
+        Tenant, on_delete=models.PROTECT, null=True, blank=True, related_name="+", db_index=False
+    )
     raw_size = models.PositiveIntegerField()
     stored_size = models.PositiveIntegerField()
     node_level = models.PositiveSmallIntegerField(
@@ -32,15 +46,73 @@ class Chunk(models.Model):
         help_text="Set once a commit (or publishing) has accepted it as an index node of this level",
     )
     created_at = models.DateTimeField(auto_now_add=True)
+    state = models.CharField(max_length=9, choices=ChunkState.choices, default=ChunkState.LIVE)
+    state_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="When it came into its state; pending: when it was last asked for. Null while it is live",
+    )
+    is_damaged = models.BooleanField(
+        default=False,
+        help_text="Its object is missing or broken: whoever has the bytes may upload them again",
+    )
+    # The collector's marks: the number of the tenant's run that last reached the row, and whether what it
+    # names has still to be looked at.
+    reached = models.PositiveIntegerField(default=0)
+    to_walk = models.BooleanField(default=False)
 
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["tenant", "digest"], name="one_chunk_per_tenant"),
             models.UniqueConstraint(fields=["digest"], condition=Q(tenant=None), name="one_public_chunk"),
         ]
+        indexes = [
+            models.Index(fields=["home", "digest", "tenant"], name="chunks_by_home"),
+            models.Index(fields=["tenant", "node_level", "id"], name="chunks_by_level"),
+            models.Index(fields=["tenant", "id"], condition=Q(to_walk=True), name="chunks_to_walk"),
+            models.Index(
+                fields=["state", "state_at", "id"],
+                condition=Q(state_at__isnull=False),
+                name="chunks_not_live",
+            ),
+            models.Index(fields=["id"], condition=Q(is_damaged=True), name="chunks_damaged"),
+        ]
 
     def __str__(self) -> str:
         return bytes(self.digest).hex()
+
+
+class CollectionPhase(models.TextChoices):
+    IDLE = "idle", "Idle"
+    ROOTS = "roots", "Finding roots"
+    WALK = "walk", "Walking"
+    CONDEMN = "condemn", "Condemning"
+
+
+class Collection(models.Model):
+    """How far the garbage collection of one tenant's chunks is; a run goes on from here after a crash."""
+
+    tenant = models.OneToOneField(
+        Tenant, on_delete=models.CASCADE, primary_key=True, related_name="collection"
+    )
+    garbage_since = models.DateTimeField(
+        null=True, blank=True, db_index=True, help_text="Since when there may be something to collect"
+    )
+    run = models.PositiveIntegerField(
+        default=0, help_text="The number of the last run, or of the one under way"
+    )
+    phase = models.CharField(max_length=8, choices=CollectionPhase.choices, default=CollectionPhase.IDLE)
+    cursor = models.CharField(max_length=120, blank=True, help_text="Where the phase goes on")
+    started_at = models.DateTimeField(null=True, blank=True)
+    heartbeat_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    error = models.TextField(blank=True, help_text="Why the last run could not go on")
+
+    class Meta:
+        indexes = [models.Index(fields=["tenant"], condition=~Q(phase="idle"), name="collections_under_way")]
+
+    def __str__(self) -> str:
+        return f"Collection of {self.tenant_id}: {self.phase}"
 
 
 class Image(models.Model):

@@ -49,9 +49,14 @@ class InvalidInput(WebVMError):
 
 
 class QuotaExceeded(WebVMError):
+    """Details: `used_bytes`, `quota_bytes`."""
+
     code = "quota_exceeded"
     status = 413
-    message = "The tenant's storage quota is used up. Delete machines or ask for more."
+    message = (
+        "The tenant's storage quota is used up, so this cannot be saved now. What runs keeps running: delete "
+        "snapshots or machines that are not needed, or ask an admin for more, then save again."
+    )
 
 
 class MethodNotAllowed(WebVMError):

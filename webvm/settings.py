@@ -263,6 +263,22 @@ S3_ACCESS_KEY = env("S3_ACCESS_KEY") or None  # None: boto3's usual sources
 S3_SECRET_KEY = env("S3_SECRET_KEY") or None
 S3_PUBLIC_URL = env("S3_PUBLIC_URL") or None  # the endpoint as browsers reach it; None: the same
 S3_DIRECT_UPLOADS = env_bool("S3_DIRECT_UPLOADS", True)
+
+# What a new tenant may have, and the personal tenant of a guest. Admins change it per tenant.
+QUOTA_BYTES = env_int("QUOTA_BYTES", 5 * 1024**3)
+MAX_VMS = env_int("MAX_VMS", 100)
+MAX_SESSIONS = env_int("MAX_SESSIONS", 20)
+GUEST_QUOTA_BYTES = env_int("GUEST_QUOTA_BYTES", 512 * 1024**2)
+GUEST_MAX_VMS = env_int("GUEST_MAX_VMS", 5)
+GUEST_MAX_SESSIONS = env_int("GUEST_MAX_SESSIONS", 2)
+
+# Garbage collection: see docs/design/storage.md for what each time protects.
+UNDO_DAYS = env_int("UNDO_DAYS", 30)  # what was deleted can be brought back
+GC_PIN_HOURS = env_int("GC_PIN_HOURS", 24)  # an upload waits for its commit
+GC_GRACE_MINUTES = env_int("GC_GRACE_MINUTES", 120)  # from condemned to deleted
+GC_EVERY_MINUTES = env_int("GC_EVERY_MINUTES", 60)
+VERIFY_EVERY_HOURS = env_int("VERIFY_EVERY_HOURS", 24)  # a sample of the storage
+
 DEBIAN_MIRROR = env("DEBIAN_MIRROR")
 CACHE_DIR = Path(env("CACHE_DIR", "")) if env("CACHE_DIR") else None  # None: the user's cache directory
 

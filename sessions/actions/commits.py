@@ -19,9 +19,10 @@ from sessions.names import clean_message
 from sessions.thumbnails import decode_thumbnail
 from storage.chunks import find_missing
 from storage.commits import accept_device
+from storage.states import has_room, quota_exceeded
 from webvm.accounts.audit import record
 from webvm.accounts.models import User
-from webvm.errors import InvalidInput, QuotaExceeded
+from webvm.errors import InvalidInput
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ def negotiate_chunks(vm_id: UUID, epoch: int, digests: list[bytes], *, acting_us
     vm = get_vm(acting_user, vm_id)
     check_lease(vm, epoch, acting_user)
     missing = find_missing(vm.tenant, digests)
-    if missing and vm.tenant.used_bytes >= vm.tenant.quota_bytes:
-        raise QuotaExceeded(used_bytes=vm.tenant.used_bytes, quota_bytes=vm.tenant.quota_bytes)
+    if missing and not has_room(vm.tenant_id, 1).exists():
+        raise quota_exceeded(vm.tenant_id)
     return missing
 
 

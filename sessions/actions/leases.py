@@ -15,6 +15,7 @@ from sessions.access import get_vm, lock_vm
 from sessions.announce import announce, vm_group
 from sessions.errors import LeaseHeld, LeaseLost
 from sessions.models import VM
+from sessions.quotas import require_room_for_session
 from webvm.accounts.audit import record
 from webvm.accounts.models import User
 
@@ -42,7 +43,8 @@ def take_lease(vm_id: UUID, session: UUID, *, take_over: bool, acting_user: User
     """Become the writer. The same session asking again (a reconnect) keeps its epoch; anybody else gets the
     next one.
 
-    Raises `NotFound`, and `LeaseHeld` while another session holds it and `take_over` is false.
+    Raises `NotFound`, `LeaseHeld` while another session holds it and `take_over` is false, and
+    `SessionQuotaExceeded`.
     """
     get_vm(acting_user, vm_id)
     now = timezone.now()
@@ -53,6 +55,7 @@ def take_lease(vm_id: UUID, session: UUID, *, take_over: bool, acting_user: User
             holder = held_by(vm, now)
             if holder is not None and not take_over:
                 raise LeaseHeld(holder=str(holder), since=vm.lease_since and vm.lease_since.isoformat())
+            require_room_for_session(vm, now)
             vm.epoch += 1
             vm.lease_session, vm.lease_user, vm.lease_since = session, acting_user, now
         vm.lease_expires_at = now + LEASE_TTL

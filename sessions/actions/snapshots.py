@@ -9,11 +9,12 @@ from django.utils import timezone
 
 from sessions.access import get_snapshot, get_vm, lock_vm, require_author
 from sessions.actions.leases import held_by
-from sessions.actions.vms import KEPT_FOR
+from sessions.actions.purge import undo_time
 from sessions.announce import announce, vm_group
 from sessions.errors import LeaseHeld, SnapshotIsHead, UndoTooLate
 from sessions.models import VM, Snapshot, SnapshotKind
 from sessions.names import clean_name
+from sessions.quotas import require_room_for_vm
 from webvm.accounts.access import personal_tenant, require_role
 from webvm.accounts.audit import record
 from webvm.accounts.models import Tenant, User
@@ -35,10 +36,16 @@ def fork_snapshot(
 def make_fork(snapshot: Snapshot, tenant: Tenant, *, name: str = "", acting_user: User) -> VM:
     """The fork itself, for callers that have checked the grant (the role, or a share link): one VM row and
     one snapshot row however large the machine is. It reads the original's chunks where they are, so it goes
-    on when the original is deleted, and nothing counts against the quota of `tenant` until it saves."""
+    on when the original is deleted, and no bytes count against the quota of `tenant` until it saves.
+
+    Raises `VMQuotaExceeded`, `InvalidInput`, `NotFound`."""
     original = snapshot.vm
     name = clean_name(name) or f"{original.name[:100]} (copy)"
     with transaction.atomic():
+        # It stays until its copy is there: the garbage collector never sees neither of them.
+        if not Snapshot.objects.select_for_update(no_key=True).filter(pk=snapshot.pk).exists():
+            raise NotFound
+        require_room_for_vm(tenant.pk)
         vm = VM.objects.create(
             tenant=tenant, name=name, created_by=acting_user, image_version_id=original.image_version_id
         )
@@ -80,7 +87,7 @@ def name_snapshot(snapshot_id: UUID, name: str, *, acting_user: User) -> Snapsho
 
 
 def delete_snapshot(snapshot_id: UUID, *, acting_user: User) -> Snapshot:
-    """Hide a snapshot; `restore_snapshot` brings it back for `KEPT_FOR`. Its row stays, so later ones keep
+    """Hide a snapshot; `restore_snapshot` brings it back for `undo_time`. Its row stays, so later ones keep
     their parent; every snapshot names its whole disk and memory, so none needs another to open. Its links
     stop working.
 
@@ -113,10 +120,12 @@ def restore_snapshot(snapshot_id: UUID, *, acting_user: User) -> Snapshot:
         return get_snapshot(acting_user, snapshot_id)
     snapshot = get_snapshot(acting_user, snapshot_id, deleted=True)
     require_author(acting_user, snapshot.vm.tenant, snapshot.author_id)
-    if snapshot.deleted_at is not None and snapshot.deleted_at < timezone.now() - KEPT_FOR:
-        raise UndoTooLate
     with transaction.atomic():
-        Snapshot.objects.filter(pk=snapshot.pk).update(deleted_at=None)
+        lock_vm(snapshot.vm_id)  # as the purge does
+        if not Snapshot.objects.filter(pk=snapshot.pk, deleted_at__gt=timezone.now() - undo_time()).update(
+            deleted_at=None
+        ):
+            raise UndoTooLate
         record("restore_snapshot", acting_user=acting_user, tenant=snapshot.vm.tenant, target=snapshot)
     snapshot.deleted_at = None
     return snapshot

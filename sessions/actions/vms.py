@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from uuid import UUID
 
 from django.db import transaction
 from django.utils import timezone
 
 from sessions.access import get_vm, lock_vm, require_author
+from sessions.actions.purge import undo_time
 from sessions.announce import announce, vm_group
 from sessions.errors import ImageNotAvailable, UndoTooLate
 from sessions.models import VM
 from sessions.names import clean_name
+from sessions.quotas import require_room_for_vm
 from storage.models import ImageVersion
 from webvm.accounts.access import personal_tenant, require_role
 from webvm.accounts.audit import record
 from webvm.accounts.models import Tenant, User
-
-KEPT_FOR = timedelta(days=30)
 
 
 def create_vm(image_slug: str, *, acting_user: User, tenant: Tenant | None = None, name: str = "") -> VM:
     """A new VM of the newest version of an image, in `tenant` (default: the personal one).
 
     It has no head yet: it opens as the image's warm snapshot. Raises `ImageNotAvailable`, `NotFound` for a
-    foreign tenant, `InvalidInput`.
+    foreign tenant, `InvalidInput`, `VMQuotaExceeded`.
     """
     tenant = tenant or personal_tenant(acting_user)
     require_role(acting_user, tenant)
@@ -39,6 +38,7 @@ def create_vm(image_slug: str, *, acting_user: User, tenant: Tenant | None = Non
         raise ImageNotAvailable
     name = clean_name(name) or version.image.title
     with transaction.atomic():
+        require_room_for_vm(tenant.pk)
         vm = VM.objects.create(tenant=tenant, name=name, created_by=acting_user, image_version=version)
         record(
             "create_vm",
@@ -64,8 +64,8 @@ def rename_vm(vm_id: UUID, name: str, *, acting_user: User) -> VM:
 
 
 def delete_vm(vm_id: UUID, *, acting_user: User) -> VM:
-    """Hide a VM; `restore_vm` brings it back for `KEPT_FOR`. Open sockets are closed; what was forked from it
-    lives on.
+    """Hide a VM; `restore_vm` brings it back for `undo_time`. Open sockets are closed; what was forked from
+    it lives on.
 
     Raises `NotFound`, `PermissionDenied`.
     """
@@ -83,15 +83,16 @@ def delete_vm(vm_id: UUID, *, acting_user: User) -> VM:
 
 
 def restore_vm(vm_id: UUID, *, acting_user: User) -> VM:
-    """Undo `delete_vm`. A living VM stays as it is. Raises `NotFound`, `UndoTooLate`."""
+    """Undo `delete_vm`. A living VM stays as it is. Raises `NotFound`, `UndoTooLate`, `VMQuotaExceeded`."""
     if VM.objects.filter(pk=vm_id, deleted_at=None).exists():
         return get_vm(acting_user, vm_id)
     vm = get_vm(acting_user, vm_id, deleted=True)
     require_author(acting_user, vm.tenant, vm.created_by_id)
     with transaction.atomic():
         locked = lock_vm(vm.pk, deleted=True)
-        if locked.deleted_at is not None and locked.deleted_at < timezone.now() - KEPT_FOR:
+        if locked.deleted_at is not None and locked.deleted_at < timezone.now() - undo_time():
             raise UndoTooLate
+        require_room_for_vm(vm.tenant_id)
         VM.objects.filter(pk=vm.pk).update(deleted_at=None)
         record("restore_vm", acting_user=acting_user, tenant=vm.tenant, target=vm)
     vm.deleted_at = None

@@ -7,6 +7,7 @@ from datetime import timedelta
 from io import StringIO
 
 import pytest
+from django.conf import settings
 from django.core import mail
 from django.core.cache import cache
 from django.core.management import call_command
@@ -17,7 +18,7 @@ from tests.support.pages import PASSWORD, browser
 from webvm.accounts.access import personal_tenant
 from webvm.accounts.actions import create_guest, expire_guests, keep_guest
 from webvm.accounts.errors import EmailTaken
-from webvm.accounts.models import DEFAULT_QUOTA_BYTES, GUEST_QUOTA_BYTES, Tenant, User
+from webvm.accounts.models import Tenant, User
 from webvm.errors import PermissionDenied
 
 pytestmark = pytest.mark.django_db
@@ -35,7 +36,7 @@ def test_a_guest_has_little_and_not_for_long() -> None:
     assert not guest.has_usable_password()
     assert guest.guest_expires_at is not None
     assert timedelta(days=6) < guest.guest_expires_at - timezone.now() <= timedelta(days=7)
-    assert personal_tenant(guest).quota_bytes == GUEST_QUOTA_BYTES
+    assert personal_tenant(guest).quota_bytes == settings.GUEST_QUOTA_BYTES
     page = browser(guest).get("/settings/").content
     assert b"Keep this by signing up" in page
 
@@ -50,7 +51,7 @@ def test_keeping_it_makes_the_same_user_a_full_one() -> None:
     user = User.objects.get(pk=guest.pk)
     assert (user.email, user.is_guest, user.guest_expires_at) == ("ada@example.org", False, None)
     assert personal_tenant(user) == tenant
-    assert personal_tenant(user).quota_bytes == DEFAULT_QUOTA_BYTES
+    assert personal_tenant(user).quota_bytes == settings.QUOTA_BYTES
     assert [message.to for message in mail.outbox] == [["ada@example.org"]]
     signed_in = browser().post("/accounts/login/", {"login": "ada@example.org", "password": PASSWORD})
     assert signed_in.headers["Location"] == "/machines/"

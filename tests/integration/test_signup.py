@@ -5,12 +5,13 @@ from __future__ import annotations
 from unittest.mock import patch
 
 import pytest
+from django.conf import settings
 from django.core import mail
 from django.core.cache import cache
 
 from tests.support.pages import PASSWORD, browser
 from webvm.accounts.access import personal_tenant
-from webvm.accounts.models import DEFAULT_QUOTA_BYTES, AuditEntry, Role, Tenant, User
+from webvm.accounts.models import AuditEntry, Role, Tenant, User
 
 pytestmark = pytest.mark.django_db
 
@@ -31,7 +32,7 @@ def test_sign_up_makes_a_user_with_a_personal_tenant() -> None:
     assert (response.status_code, response.headers["Location"]) == (302, "/machines/")
     user = User.objects.get(email="ada@example.org")
     tenant = personal_tenant(user)
-    assert (tenant.name, tenant.is_personal, tenant.quota_bytes) == ("ada", True, DEFAULT_QUOTA_BYTES)
+    assert (tenant.name, tenant.is_personal, tenant.quota_bytes) == ("ada", True, settings.QUOTA_BYTES)
     assert list(tenant.memberships.values_list("user", "role")) == [(user.pk, Role.OWNER)]
     assert AuditEntry.objects.filter(action="sign_up", acting_user=user, tenant=tenant).count() == 1
     assert client.get("/settings/").status_code == 200

@@ -6,12 +6,22 @@ import secrets
 import uuid
 from typing import Any, ClassVar
 
+from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
 from django.db import models, transaction
 from django.utils import timezone
 
-DEFAULT_QUOTA_BYTES = 5 * 1024**3
-GUEST_QUOTA_BYTES = 512 * 1024**2
+
+def default_quota_bytes() -> int:
+    return settings.QUOTA_BYTES
+
+
+def default_max_vms() -> int:
+    return settings.MAX_VMS
+
+
+def default_max_sessions() -> int:
+    return settings.MAX_SESSIONS
 
 
 def new_chunk_key() -> bytes:
@@ -63,10 +73,17 @@ class User(AbstractBaseUser, PermissionsMixin):
         with transaction.atomic():
             super().save(*args, **kwargs)
             if is_new:
+                limits = {}
+                if self.is_guest:
+                    limits = {
+                        "quota_bytes": settings.GUEST_QUOTA_BYTES,
+                        "max_vms": settings.GUEST_MAX_VMS,
+                        "max_sessions": settings.GUEST_MAX_SESSIONS,
+                    }
                 tenant = Tenant.objects.create(
                     name=self.name or ("Guest" if self.is_guest else self.email.split("@")[0])[:120],
                     is_personal=True,
-                    quota_bytes=GUEST_QUOTA_BYTES if self.is_guest else DEFAULT_QUOTA_BYTES,
+                    **limits,
                 )
                 Membership.objects.create(tenant=tenant, user=self, role=Role.OWNER)
 
@@ -79,8 +96,15 @@ class Tenant(models.Model):
     is_personal = models.BooleanField(default=False)
     allow_guests = models.BooleanField(default=True)
     chunk_key = models.BinaryField(max_length=32, default=new_chunk_key, editable=False)
-    quota_bytes = models.BigIntegerField(default=DEFAULT_QUOTA_BYTES)
+    quota_bytes = models.BigIntegerField(default=default_quota_bytes)
     used_bytes = models.BigIntegerField(default=0)
+    condemned_bytes = models.BigIntegerField(
+        default=0, help_text="No longer counted, still in the store until the collector has deleted it"
+    )
+    max_vms = models.PositiveIntegerField("most VMs", default=default_max_vms)
+    max_sessions = models.PositiveIntegerField(
+        "most concurrent sessions", default=default_max_sessions, help_text="VMs that may run at one time"
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     deleted_at = models.DateTimeField(
         null=True,

@@ -6,6 +6,7 @@ import secrets
 from datetime import timedelta
 
 from allauth.account.models import EmailAddress
+from django.conf import settings
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
@@ -18,7 +19,7 @@ from webvm.accounts.access import personal_tenant
 from webvm.accounts.actions.users import remove_user
 from webvm.accounts.audit import record
 from webvm.accounts.errors import EmailTaken
-from webvm.accounts.models import DEFAULT_QUOTA_BYTES, Tenant, User
+from webvm.accounts.models import Tenant, User
 from webvm.errors import InvalidInput, PermissionDenied
 
 GUEST_LIFETIME = timedelta(days=7)
@@ -72,7 +73,10 @@ def keep_guest(guest: User, *, email: str, password: str, acting_user: User) -> 
             raise EmailTaken(field="email") from None
         tenant = personal_tenant(user)
         Tenant.objects.filter(pk=tenant.pk).update(
-            name=email.split("@")[0][:120], quota_bytes=Greatest(F("quota_bytes"), DEFAULT_QUOTA_BYTES)
+            name=email.split("@")[0][:120],
+            quota_bytes=Greatest(F("quota_bytes"), settings.QUOTA_BYTES),
+            max_vms=Greatest(F("max_vms"), settings.MAX_VMS),
+            max_sessions=Greatest(F("max_sessions"), settings.MAX_SESSIONS),
         )
         record("keep_guest", acting_user=user, tenant=tenant, target=user)
     return user

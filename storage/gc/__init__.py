@@ -1,0 +1,1 @@
+"""Garbage collection and integrity of the storage (docs/design/storage.md)."""

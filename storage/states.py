@@ -1,0 +1,145 @@
+"""The states of a tenant's chunk rows and what they count (docs/design/storage.md, "States").
+
+Whoever moves rows between states that count differently holds the lock of the tenant's row, so that
+
+    used_bytes == sum of stored_size over rows with home == tenant that are pending or live
+    condemned_bytes == the same over those that are condemned or being deleted
+
+is true at the end of every transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F, QuerySet, Sum
+from django.utils import timezone
+
+from storage.errors import ChunkBusy
+from storage.models import Chunk, ChunkState
+from webvm.accounts.models import Tenant
+from webvm.errors import QuotaExceeded
+
+# Database parameters in one query; SQLite and PostgreSQL both take far more.
+BATCH = 2000
+
+# Whoever has claimed rows for deletion issues no delete later than this after the claim …
+DELETE_WITHIN_S = 60.0
+# … so that after this nothing is under way any more, and somebody else may finish or take the name back.
+CLAIM_LASTS = timedelta(minutes=10)
+
+# A tenant may have this many times its quota waiting to be deleted, no more.
+HELD_QUOTAS = 3
+
+
+def pin_time() -> timedelta:
+    """How long an upload, or what a negotiate said is there, waits for its commit."""
+    return timedelta(hours=settings.GC_PIN_HOURS)
+
+
+def lock_tenants(*tenants: UUID | None) -> list[Tenant]:
+    """Locks the rows until the transaction ends, in one order, so that two callers cannot wait for each
+    other."""
+    wanted = {tenant for tenant in tenants if tenant is not None}
+    return list(Tenant.objects.select_for_update().filter(pk__in=wanted).order_by("pk"))
+
+
+def has_room(tenant_id: UUID, size: int) -> QuerySet[Tenant]:
+    """The tenant's row, if `size` more bytes fit its quota and what waits to be deleted is not too much."""
+    return Tenant.objects.filter(
+        pk=tenant_id,
+        used_bytes__lte=F("quota_bytes") - size,
+        condemned_bytes__lte=F("quota_bytes") * (HELD_QUOTAS + 1) - F("used_bytes") - size,
+    )
+
+
+def quota_exceeded(tenant_id: UUID) -> QuotaExceeded:
+    """The error, with what a person wants to know."""
+    used, quota = Tenant.objects.values_list("used_bytes", "quota_bytes").get(pk=tenant_id)
+    return QuotaExceeded(used_bytes=used, quota_bytes=quota)
+
+
+def charge(tenant_id: UUID, *, used: int = 0, condemned: int = 0) -> None:
+    """Adds to the tenant's counters."""
+    if used or condemned:
+        Tenant.objects.filter(pk=tenant_id).update(
+            used_bytes=F("used_bytes") + used, condemned_bytes=F("condemned_bytes") + condemned
+        )
+
+
+def own_bytes(rows: QuerySet[Chunk], tenant_id: UUID) -> int:
+    """What these rows of the tenant count."""
+    return rows.filter(home=tenant_id).aggregate(sum=Sum("stored_size"))["sum"] or 0
+
+
+def revive(tenant_id: UUID, digests: Collection[bytes], to: ChunkState) -> set[bytes]:
+    """Takes condemned rows back, as `PENDING` (to be named by a commit) or `LIVE` (named by one).
+
+    What is pending is looked at anew by the commit, so a node is no accepted node any more: what it names may
+    have been deleted. Answers which were revived. Raises `QuotaExceeded` for `PENDING` without room.
+    """
+    with transaction.atomic():
+        lock_tenants(tenant_id)
+        revived: set[bytes] = set()
+        for batch in batches(digests):
+            rows = Chunk.objects.filter(tenant=tenant_id, digest__in=batch, state=ChunkState.CONDEMNED)
+            found = list(rows.values_list("pk", "digest"))
+            if not found:
+                continue
+            size = own_bytes(rows, tenant_id)
+            if to == ChunkState.PENDING:
+                if size and not has_room(tenant_id, size).exists():
+                    raise quota_exceeded(tenant_id)
+                rows.filter(home=tenant_id).update(node_level=None)
+            since = timezone.now() if to == ChunkState.PENDING else None
+            Chunk.objects.filter(pk__in=[pk for pk, _ in found]).update(state=to, state_at=since)
+            charge(tenant_id, used=size, condemned=-size)
+            revived.update(bytes(digest) for _, digest in found)
+    return revived
+
+
+def pin(tenant_id: UUID, digests: Collection[bytes]) -> None:
+    """Pending rows wait `pin_time` from now on; written only when half of it is over."""
+    now = timezone.now()
+    for batch in batches(digests):
+        Chunk.objects.filter(
+            tenant=tenant_id,
+            digest__in=batch,
+            state=ChunkState.PENDING,
+            state_at__lt=now - pin_time() / 2,
+        ).update(state_at=now)
+
+
+def take_back_name(row: Chunk) -> None:
+    """Ends a deletion that its claimer did not finish, so that the digest can be uploaded anew.
+
+    Raises `ChunkBusy` while the claimer may still be at work.
+    """
+    now = timezone.now()
+    if row.tenant_id is None or row.state_at is None or row.state_at > now - CLAIM_LASTS:
+        raise ChunkBusy
+    forget_deleted(row.tenant_id, [row.pk], row.state_at)
+
+
+def forget_deleted(tenant_id: UUID, pks: Collection[int], claimed_at: datetime) -> int:
+    """Removes rows whose objects are gone, by the claim that deleted them; answers the bytes given back."""
+    with transaction.atomic():
+        lock_tenants(tenant_id)
+        rows = Chunk.objects.filter(
+            tenant=tenant_id, pk__in=pks, state=ChunkState.DELETED, state_at=claimed_at
+        )
+        size = own_bytes(rows, tenant_id)
+        rows.delete()
+        charge(tenant_id, condemned=-size)
+    return size
+
+
+def batches(digests: Iterable[bytes], size: int = BATCH) -> Iterator[list[bytes]]:
+    """The distinct digests in sorted lists of at most `size`."""
+    ordered = sorted(set(digests))
+    for at in range(0, len(ordered), size):
+        yield ordered[at : at + size]
