@@ -145,9 +145,13 @@ def bring(tenant: Tenant, machine: Machine, digests: Iterable[str]) -> None:
     upload(tenant, [machine.raw(digest.hex()) for digest in missing])
 
 
-def save(vm: VM, machine: Machine, text: str, user: User, **fields: Any) -> Snapshot:
-    """Change the machine and save it as the head of `vm`, past the socket: through the same actions."""
-    digests = machine.write(text)
+def save(
+    vm: VM, machine: Machine, text: str, user: User, *, extra: Iterable[str] = (), **fields: Any
+) -> Snapshot:
+    """Change the machine and save it as the head of `vm`, past the socket: through the same actions. `extra`:
+    digests that earlier changes have to bring.
+    """
+    digests = [*extra, *machine.write(text)]
     lease = take_lease(vm.pk, uuid.uuid4(), take_over=True, acting_user=user)
     bring(vm.tenant, machine, digests)
     wanted = {
