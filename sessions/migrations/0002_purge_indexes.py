@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('accounts', '0003_quotas'),
-        ('storage', '0002_chunk_states'),
+        ('storage', '0003_chunk_states'),
         ('vm_sessions', '0001_initial'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]

@@ -24,7 +24,7 @@ from storage.gc import sweep
 from storage.gc.collect import collect_garbage
 from storage.gc.sweep import grace_time
 from storage.models import Chunk, ChunkState, Collection
-from storage.states import CLAIM_LASTS, pin_time
+from storage.states import CLAIM_LASTS, forget_deleted, pin_time
 from storage.stores import ChunkStore, get_store
 from storage.stores.local import LocalStore
 from tests.support.collecting import check_books, collect_all, contents_of
@@ -133,8 +133,8 @@ def test_a_fork_keeps_what_it_reads(vm: VM, machine: Machine, ada: User) -> None
     assert {tenant.used_bytes for tenant in Tenant.objects.all()} == {0}
 
 
-def loaded(pk: object) -> Snapshot:
-    return Snapshot.objects.select_related("vm__image_version").get(pk=pk)
+def loaded(pk: uuid.UUID | None) -> Snapshot:
+    return Snapshot.objects.select_related("vm__image_version").get(pk=pk or uuid.UUID(int=0))
 
 
 def test_abandoned_uploads_go_when_nobody_waits_for_them_any_more(vm: VM, ada: User) -> None:
@@ -261,7 +261,7 @@ class TestDeleting:
                 self.store.delete(key)
 
         monkeypatch.setattr(sweep, "get_store", lambda: Watched(get_store()))
-        real = sweep.forget_deleted
+        real = forget_deleted
 
         def forget(*args: Any) -> int:
             with pytest.raises(ChunkBusy):

@@ -26,7 +26,7 @@ def contents_of(snapshot: Snapshot) -> tuple[Contents, Contents]:
     nodes.cache.clear()
     found = []
     for name in ("disk", "memory"):
-        device = device_of(snapshot.vm, snapshot, name)  # type: ignore[arg-type]
+        device = device_of(snapshot.vm, snapshot, name)
         found.append(read_device(device.root, device.home, device.blocks))
     return found[0], found[1]
 
