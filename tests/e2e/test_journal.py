@@ -8,7 +8,16 @@ from typing import NamedTuple
 from playwright.sync_api import Page, expect
 
 from tests.e2e.conftest import KillableBrowser, Service
-from tests.e2e.steps import Console, count_of, eventually, new_email, sign_in, sign_up, start_machine
+from tests.e2e.steps import (
+    Console,
+    count_of,
+    csrf_headers,
+    eventually,
+    new_email,
+    sign_in,
+    sign_up,
+    start_machine,
+)
 
 COUNTER = "(i=0; while :; do i=$((i+1)); echo $i > /root/counter; sleep 1; done) &"
 SAVE_LATER = "message => { window.webvm.save({message}).catch(error => { window.failed = String(error); }); }"
@@ -90,7 +99,7 @@ def test_a_killed_browser_goes_on_from_its_journal(service: Service, own_browser
     assert page.evaluate("() => Object.keys(window.webvm).some(name => /journal|key/i.test(name))") is False
 
 
-def test_the_last_saved_state_the_work_brought_back_and_signing_out(
+def test_the_last_saved_state_and_the_work_brought_back(
     service: Service, own_browser: KillableBrowser
 ) -> None:
     left = leave_unsaved_work(service, own_browser)
@@ -101,29 +110,62 @@ def test_the_last_saved_state_the_work_brought_back_and_signing_out(
     assert "saved" in console.run("cat /root/note").splitlines()
     # It was a mistake.
     page.get_by_role("button", name=re.compile("bring back", re.I)).click()
-    expect(page.get_by_role("button", name=re.compile("continue from", re.I))).to_be_visible(timeout=60_000)
-    stored = page.evaluate(JOURNALS)
-    assert stored["rows"] >= 1
-    assert stored["frames"] >= 3
+    go_on = page.get_by_role("button", name=re.compile("continue from", re.I))
+    expect(go_on).to_be_visible(timeout=60_000)
 
-    # Somebody else on this browser is offered nothing, and what is kept stays.
-    page.context.clear_cookies()
+    # A second tab is not offered what the first one is at; it opens the machine, and has the lease.
+    second = Console(page.context.new_page())
+    second.page.goto(page.url)
+    second.wait_running()
+    assert "saved" in second.run("cat /root/note").splitlines()
+    go_on.click()
+    page.get_by_role("button", name=re.compile("as a copy", re.I)).click(timeout=60_000)
+    page.get_by_role("button", name="Open the copy").click(timeout=60_000)
+    page.wait_for_url(lambda url: "/vms/" in url and left.vm not in url)
+    copy = Console(page)
+    copy.wait_running()
+    assert "unsaved" in copy.run("cat /root/note").splitlines()
+    before = count_of(copy)
+    eventually(lambda: count_of(copy) > before, what="the counter runs on in the copy")
+    assert messages(service, page, copy.vm_id)[0] == "in the crash"
+    assert messages(service, page, left.vm) == ["before the crash"]
+
+
+def test_signing_out_removes_it_and_nobody_else_sees_it(
+    service: Service, own_browser: KillableBrowser
+) -> None:
+    left = leave_unsaved_work(service, own_browser)
+    page = own_browser.start()
+    page.context.clear_cookies()  # the session has run out: its owner has not signed out
     sign_up(page, service.url, new_email("other"))
-    other = start_machine(page, service.url)
-    assert page.evaluate(JOURNALS)["rows"] >= 1
-    other.page.context.clear_cookies()
+    start_machine(page, service.url)
+    refused = page.request.post(f"{service.url}/api/v1/vms/{left.vm}/journal-key", headers=csrf_headers(page))
+    assert refused.status == 404
+    kept = page.evaluate(JOURNALS)
+    assert kept["frames"] >= 3
+    sign_out(page, service)
+    assert page.evaluate(JOURNALS) == kept, "it is not theirs"
 
-    # Its owner signs out, is warned first, and then it is gone.
     sign_in(page, service.url, left.email)
-    page.goto(f"{service.url}/machines/")
-    page.locator("details.menu > summary").click()
-    page.get_by_role("button", name="Sign out").click()
-    warning = page.get_by_role("dialog", name=re.compile("unsaved work", re.I))
-    warning.get_by_role("button", name="Cancel").click()
-    assert page.evaluate(JOURNALS)["rows"] >= 1
-    page.locator("details.menu > summary").click()
-    page.get_by_role("button", name="Sign out").click()
-    warning.get_by_role("button", name="Sign out").click()
-    page.wait_for_url(service.url + "/")
+    sign_out(page, service, answer="Cancel")
+    assert page.evaluate(JOURNALS) == kept
+    sign_out(page, service, answer="Sign out")
     eventually(lambda: page.evaluate(JOURNALS) == {"rows": 0, "frames": 0}, what="the journals are removed")
     assert "webvm_signed_out" not in {cookie.get("name") for cookie in page.context.cookies()}
+    sign_in(page, service.url, left.email)
+    page.goto(f"{service.url}/vms/{left.vm}/")
+    console = Console(page)
+    console.wait_running()
+    assert "saved" in console.run("cat /root/note").splitlines()
+
+
+def sign_out(page: Page, service: Service, answer: str = "") -> None:
+    """By the menu; `answer` is the button in the warning that unsaved work is lost."""
+    page.goto(f"{service.url}/machines/")
+    page.locator(".site-account summary").click()
+    page.locator(".site-account").get_by_role("button", name="Sign out").click()
+    if answer:
+        warning = page.get_by_role("dialog", name=re.compile("unsaved work", re.I))
+        warning.get_by_role("button", name=answer).click()
+    if answer != "Cancel":
+        page.wait_for_url(f"{service.url}/")

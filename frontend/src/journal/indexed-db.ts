@@ -7,8 +7,9 @@ import { Fenced, Gone, NoRoom, type JournalRow, type JournalStore, type Write } 
 
 const NAME = "webvm-journal";
 const FENCE = "fence";
-/** Some browsers never answer when their storage is broken. */
+/** Some browsers never answer when their storage is broken; a save must not wait for that. */
 const OPEN_MS = 3000;
+const TRANSACTION_MS = 15_000;
 
 export class IndexedDbStore implements JournalStore {
   private opened: Promise<IDBDatabase> | undefined;
@@ -78,7 +79,9 @@ export class IndexedDbStore implements JournalStore {
 
   private async reading<T>(name: string, work: (store: IDBObjectStore) => Promise<T>): Promise<T> {
     const db = await this.open();
-    return work(db.transaction(name, "readonly").objectStore(name));
+    const transaction = db.transaction(name, "readonly");
+    const timer = setTimeout(() => transaction.abort(), TRANSACTION_MS);
+    return work(transaction.objectStore(name)).finally(() => clearTimeout(timer));
   }
 
   private async writing(
@@ -92,6 +95,8 @@ export class IndexedDbStore implements JournalStore {
       transaction.onabort = () => reject(failure(transaction.error));
     });
     ended.catch(() => undefined);
+    const timer = setTimeout(() => transaction.abort(), TRANSACTION_MS);
+    void ended.finally(() => clearTimeout(timer)).catch(() => undefined);
     try {
       await work(
         transaction.objectStore("rows"),

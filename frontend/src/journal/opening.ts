@@ -10,6 +10,8 @@ import { TabJournal, type JournalStatus } from "./tab-journal";
 
 /** A page that is being reloaded gives its lock back only when it has ended. */
 const RELOAD_WAIT_MS = 1000;
+/** A network that swallows the question must not hold up a save. */
+const KEY_MS = 10_000;
 /** Sweeping can wait until the machine runs. */
 const SWEEP_AFTER_MS = 10_000;
 
@@ -28,7 +30,13 @@ export function browserJournals(
   // Each of the three may be missing, whatever the types say, and storage may throw when it is only looked at.
   try {
     if (!options.owner || !isSecureContext || !indexedDB || !navigator.locks) return undefined;
-    return { ...options, store: new IndexedDbStore(indexedDB), locks: new WebLocks(navigator.locks) };
+    const fetchKey = (): Promise<KeyAnswer> => inTime(options.fetchKey());
+    return {
+      ...options,
+      fetchKey,
+      store: new IndexedDbStore(indexedDB),
+      locks: new WebLocks(navigator.locks),
+    };
   } catch {
     return undefined;
   }
@@ -67,4 +75,11 @@ export async function asideOf(
 ): Promise<{ savedAt: number; bringBack(): Promise<void> } | undefined> {
   const [newest] = await findAside(journals);
   return newest && { ...newest, bringBack: () => journals.store.setAside(newest.id, null) };
+}
+
+function inTime<T>(work: Promise<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    setTimeout(() => reject(new Error("the service does not answer")), KEY_MS);
+    work.then(resolve, reject);
+  });
 }

@@ -82,7 +82,9 @@ export class TabJournal implements Journal {
   keep(save: PreparedSave, about: JournalEntry): Promise<void> {
     return this.serially(async () => {
       try {
+        const start = performance.now();
         await this.keepNow(save, about);
+        performance.measure("webvm:journal", { start });
         this.options.onStatus({ kind: "kept", at: this.keptAt ?? this.now() });
       } catch (error) {
         console.warn("This save is not kept in the browser:", error);
