@@ -28,7 +28,7 @@ export function formatAgo(iso: string, now = Date.now()): string {
 /** `14:02` for today, else with its day. */
 export function formatMoment(ms: number, now = Date.now()): string {
   const moment = new Date(ms);
-  const time = moment.toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit" });
+  const time = moment.toLocaleTimeString(undefined, { hour: "numeric", minute: "2-digit" });
   if (moment.toDateString() === new Date(now).toDateString()) return time;
   return `${moment.toLocaleDateString(undefined, { day: "numeric", month: "short" })}, ${time}`;
 }

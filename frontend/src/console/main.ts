@@ -84,10 +84,13 @@ async function openConsole(): Promise<void> {
   const owner = root.dataset["journalOwner"] ?? "";
   const journals = browserJournals({ owner, vm, fetchKey: () => api.journalKey(vm) });
   const recovered: Recovered = journals
-    ? await recover({ journals, descriptor: brought, api, socketUrl, openSocket: openWebSocket })
-    : { newHead: false };
+    ? await recover({
+        ...{ journals, session: run.session, descriptor: brought },
+        ...{ api, socketUrl, openSocket: openWebSocket },
+      })
+    : { session: run.session, newHead: false };
   phases.mark("journal");
-  const runName = recovered.session ?? run.session;
+  const runName = recovered.session;
   const journal = journals && startJournal(journals, runName, (status) => journalLine.show(status));
   if (!journal) journalLine.show({ kind: "failed", why: "storage", at: null });
   const shortcut = (event: KeyboardEvent): boolean => {

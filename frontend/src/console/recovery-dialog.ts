@@ -18,6 +18,8 @@ const PATIENCE_MS = 1000;
 
 export interface RecoveryOptions {
   journals: BrowserJournals;
+  /** This page's own run. */
+  session: string;
   descriptor: Descriptor | undefined;
   api: Api;
   socketUrl: (vm: string) => string;
@@ -25,8 +27,8 @@ export interface RecoveryOptions {
 }
 
 export interface Recovered {
-  /** The run that ended: this one goes on under its name, so that it need not wait for its lease to run out. */
-  session?: string;
+  /** The run's name: that of the run that ended, so that this one need not wait for its lease to run out. */
+  session: string;
   /** The VM has a newer head than the page knows. */
   newHead: boolean;
   /** For the person, once the machine is there. */
@@ -42,10 +44,10 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
     console.warn(error);
     const note =
       "This browser may keep unsaved work of this machine, but it could not be read now. Reload the page to try again.";
-    return { newHead: false, note };
+    return { session: options.session, newHead: false, note };
   }
   if (found.work) return new RecoveryDialog(found.work, options).choice();
-  return found.damaged ? { newHead: false, note: DAMAGED } : { newHead: false };
+  return { session: options.session, newHead: false, ...(found.damaged ? { note: DAMAGED } : {}) };
 }
 
 const DAMAGED =
@@ -54,6 +56,7 @@ const DAMAGED =
 class RecoveryDialog {
   private readonly dialog = byId<HTMLDialogElement>("recovery-dialog");
   private readonly name: string;
+  private readonly session: string;
   private done: (recovered: Recovered) => void = () => undefined;
 
   constructor(
@@ -61,6 +64,7 @@ class RecoveryDialog {
     private readonly options: RecoveryOptions,
   ) {
     this.name = options.descriptor?.vm.name ?? byId("console").dataset["name"] ?? "";
+    this.session = work.session ?? options.session;
     // A choice has to be made: Esc does not close it, and where the browser insists it opens again.
     this.dialog.addEventListener("cancel", (event) => event.preventDefault());
   }
@@ -121,13 +125,12 @@ class RecoveryDialog {
     // Where that fails it is offered again the next time, which loses nothing either.
     await store.setAside(this.work.id, Date.now()).catch((error: unknown) => console.warn(error));
     this.work.release();
-    this.done({ session: this.work.manifest.session, newHead: false });
+    this.done({ session: this.session, newHead: false });
   }
 
   private async goOn(asCopy: boolean): Promise<void> {
     const cancel = new AbortController();
-    const { journals, socketUrl, openSocket } = this.options;
-    const session = this.work.manifest.session;
+    const { journals, socketUrl, openSocket, session } = this.options;
     this.actions(button("Cancel", "button", () => cancel.abort()));
     setText(byId("recovery-error"), "");
     this.showProgress({ phase: "waiting", doneBytes: 0, totalBytes: 0, uploadedBytes: 0 });
@@ -135,6 +138,7 @@ class RecoveryDialog {
     try {
       const copy = await continueLeftover(this.work, {
         store: journals.store,
+        session,
         socketUrl,
         openSocket,
         asCopy,
@@ -143,12 +147,12 @@ class RecoveryDialog {
         signal: cancel.signal,
       });
       this.work.release();
-      if (copy === undefined) this.done({ session, newHead: true });
+      if (copy === undefined) this.done({ session: this.session, newHead: true });
       else this.tellOfCopy(copy, asCopy);
     } catch (error) {
       if (error instanceof Damaged) {
         this.work.release();
-        this.done({ session, newHead: false, note: DAMAGED });
+        this.done({ session: this.session, newHead: false, note: DAMAGED });
         return;
       }
       this.fail(error);
@@ -175,9 +179,8 @@ class RecoveryDialog {
     setText(byId("recovery-hint"), "");
     const open = button("Open the copy", "button button-primary", () => location.assign(`/vms/${copy}/`));
     open.autofocus = true;
-    const session = this.work.manifest.session;
     this.actions(
-      button("Open this machine", "button", () => this.done({ session, newHead: true })),
+      button("Open this machine", "button", () => this.done({ session: this.session, newHead: true })),
       open,
     );
     announce(byId("recovery-text").textContent ?? "");

@@ -54,7 +54,7 @@ export class HostileStore implements JournalStore {
     return this.change(() => {
       const row = this.stored.get(id);
       if (!row) throw new Gone();
-      this.stored.set(id, { ...row, asideAt: at });
+      this.stored.set(id, { ...row, asideAt: at, wasAside: true });
     });
   }
 

@@ -53,7 +53,7 @@ export class IndexedDbStore implements JournalStore {
     return this.writing(async (rows) => {
       const row = await result<JournalRow | undefined>(rows.get(id));
       if (!row) throw new Gone();
-      rows.put({ ...row, asideAt: at } satisfies JournalRow);
+      rows.put({ ...row, asideAt: at, wasAside: true } satisfies JournalRow);
     });
   }
 

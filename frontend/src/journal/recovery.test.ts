@@ -32,15 +32,19 @@ beforeEach(() => {
 });
 
 /** What a run that ended has left, on top of `expectedHead`. */
-async function leftover(expectedHead: string | null, idempotencyKey = "key"): Promise<Leftover> {
+async function leftover(expectedHead: string | null, wasAside = false): Promise<Leftover> {
   const browser = new BrowserLocks();
   const locks = browser.tab();
   const common = { store, vm: VM, fetchKey: async () => KEY };
   const journal = new TabJournal({ ...common, locks, session: "dead-run", onStatus: () => undefined });
   await journal.keep(saveOf([1, 2, 3, 4, 5, 6]), {
-    ...{ message: "last words", expectedHead, thumbnail: null, idempotencyKey },
+    ...{ message: "last words", expectedHead, thumbnail: null, idempotencyKey: "key" },
   });
   locks.kill();
+  if (wasAside) {
+    await store.setAside(journal.id, 1);
+    await store.setAside(journal.id, null);
+  }
   const { work } = await findLeftover({ ...common, owner: "ada", locks: browser.tab(), waitMs: 0 });
   if (!work) throw new Error("nothing was left");
   return work;
@@ -49,6 +53,7 @@ async function leftover(expectedHead: string | null, idempotencyKey = "key"): Pr
 function goOn(work: Leftover, more: Partial<ContinueOptions> = {}): Promise<string | undefined> {
   return continueLeftover(work, {
     store,
+    session: "living-run",
     socketUrl: (vm) => vm,
     openSocket: (url, events) => (url === VM ? server : copyServer).open(url, events),
     timing: FAST,
@@ -86,6 +91,13 @@ describe("continuing", () => {
     expect(progress.map(({ phase }) => phase)).toContain("uploading");
     expect(store.stored.size + store.frames.size).toBe(0);
     await vi.waitFor(() => expect(server.released).toBe(1));
+  });
+
+  it("does not pretend to be the dead run once that was set aside: another tab may have its name", async () => {
+    server.lease = { session: "dead-run", holder: "me, in another tab" };
+    expect(await failure(goOn(await leftover(null, true)))).toMatchObject({ code: "lease_held" });
+    server.lease = undefined;
+    expect(await goOn(await leftover(null, true))).toBeUndefined();
   });
 
   it("survives a connection that is cut again and again", async () => {

@@ -17,6 +17,8 @@ export const LEFTOVER_MS = 30 * DAY;
 export interface Leftover {
   id: string;
   manifest: Manifest;
+  /** The run that it is of, when nobody can be running under that name any more. */
+  session: string | undefined;
   /** Where its frames are read. */
   frame(digest: string): Promise<Uint8Array>;
   /** Lets other tabs have it. */
@@ -88,7 +90,8 @@ async function open(
     readFrame(store, sealer, row.id, digest, numbers.get(digest));
   // All of it now: what is offered must not turn out to be half a machine.
   for (const { digest } of manifest.chunks) await frame(digest);
-  return { id: row.id, manifest, frame };
+  const session = row.wasAside ? undefined : manifest.session;
+  return { id: row.id, manifest, session, frame };
 }
 
 async function readFrame(
@@ -135,6 +138,8 @@ export async function sweep(store: JournalStore, locks: Locks, now = Date.now())
 
 export interface ContinueOptions {
   store: JournalStore;
+  /** This page's own run. */
+  session: string;
   socketUrl: (vm: string) => string;
   openSocket: SyncOptions["openSocket"];
   timing?: SyncOptions["timing"];
@@ -195,7 +200,7 @@ async function upload(
   const { manifest } = work;
   const sync = new SyncClient({
     url: options.socketUrl(vm),
-    session: manifest.session,
+    session: work.session ?? options.session,
     openSocket: options.openSocket,
     ...(options.timing ? { timing: options.timing } : {}),
   });

@@ -14,9 +14,13 @@ export function browserStore(): JournalStore | undefined {
   }
 }
 
+/** So long a person who wants to sign out waits for storage that does not answer. */
+const PATIENCE_MS = 2000;
+
 /** Whether signing out would lose work that is in no snapshot. False also where that cannot be found out. */
 export async function keepsUnsaved(store: JournalStore, owner: string): Promise<boolean> {
-  const rows = await store.rows().catch(() => []);
+  const late = new Promise<never[]>((resolve) => setTimeout(() => resolve([]), PATIENCE_MS));
+  const rows = await Promise.race([store.rows().catch(() => []), late]);
   return rows.some((row) => row.owner === owner && row.manifest !== null && row.asideAt === null);
 }
 

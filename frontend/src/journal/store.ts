@@ -13,6 +13,8 @@ export interface JournalRow {
   writtenAt: number;
   /** When the person chose the last saved state instead; null: they have not. */
   asideAt: number | null;
+  /** It was set aside once: another run may go on under the name of the one that wrote it. */
+  wasAside: boolean;
   /** The sealed manifest of the kept save; null: none is whole yet. */
   manifest: Uint8Array | null;
 }

@@ -17,6 +17,9 @@ export const LIMITS = {
   batch: 2 * MIB,
 };
 
+/** So many frames are being made at once. */
+const AHEAD = 6;
+
 /** Why a save is not kept. */
 export type WhyNot = "no_room" | "too_large" | "no_key" | "storage";
 
@@ -84,7 +87,7 @@ export class TabJournal implements Journal {
       try {
         const start = performance.now();
         await this.keepNow(save, about);
-        performance.measure("webvm:journal", { start });
+        performance.measure("webvm:journal_keep", { start });
         this.options.onStatus({ kind: "kept", at: this.keptAt ?? this.now() });
       } catch (error) {
         console.warn("This save is not kept in the browser:", error);
@@ -143,6 +146,7 @@ export class TabJournal implements Journal {
         bytes: 0,
         writtenAt: this.now(),
         asideAt: null,
+        wasAside: false,
         manifest: null,
       };
     const savedAt = this.now();
@@ -152,10 +156,16 @@ export class TabJournal implements Journal {
     let batchBytes = 0;
     let total = 0;
     try {
+      const seal = async (digest: string): Promise<Uint8Array> =>
+        sealer.seal(`frame|${digest}`, await save.frame(digest));
+      const fresh = ahead(
+        save.chunks.filter(({ digest }) => !this.held.has(digest)),
+        ({ digest }) => seal(digest),
+      );
       for (const { digest, rawSize } of save.chunks) {
         let frame = this.held.get(digest);
         if (!frame) {
-          const sealed = await sealer.seal(`frame|${digest}`, await save.frame(digest));
+          const sealed = await fresh();
           frame = { number: this.next++, bytes: sealed.length };
           batch.push([frame.number, sealed]);
           batchBytes += sealed.length;
@@ -308,6 +318,20 @@ export class TabJournal implements Journal {
     const key = await JournalKey.from(answer, this.options.vm);
     return { key, sealer: await key.sealer(this.id), fence };
   }
+}
+
+/** Carries `work` out for each item in their order, some ahead of who takes the results: a busy worker answers late. */
+function ahead<T, R>(items: readonly T[], work: (item: T) => Promise<R>): () => Promise<R> {
+  const started: Promise<R>[] = [];
+  let next = 0;
+  return () => {
+    while (next < items.length && started.length < AHEAD) {
+      const result = work(items[next++] as T);
+      result.catch(() => undefined); // whoever takes it hears of it
+      started.push(result);
+    }
+    return started.shift() as Promise<R>;
+  };
 }
 
 function framesOf(chunks: readonly KeptChunk[]): Map<string, Frame> {
