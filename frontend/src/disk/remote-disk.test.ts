@@ -86,6 +86,21 @@ describe("RemoteDisk", () => {
     expect(await disk.read(5, 1)).toEqual(data);
   });
 
+  it("has what a save of its writes needs before the network goes", async () => {
+    const server = new ChunkServer();
+    const random = new Random(5);
+    const base = random.bytes(BLOCK);
+    const { disk, tree } = await open(
+      server,
+      await server.putDevice(BLOCKS, sparse(new Map([[2500, base]]))),
+    );
+    disk.write(2501, random.bytes(BLOCK));
+    await expect.poll(() => tree.leafNow(2)).toBeDefined();
+    server.interfere = () => "unreachable";
+    const delta = await packDelta(tree, { written: disk.freeze() });
+    expect(delta.changedBlocks).toBe(1);
+  });
+
   it("loses nothing when a save is committed while a read is under way", async () => {
     const server = new ChunkServer();
     const random = new Random(3);

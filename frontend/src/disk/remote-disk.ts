@@ -25,6 +25,8 @@ export class RemoteDisk implements BlockDevice {
   private period = 0;
   private nextExpected = -1;
   private ahead = AHEAD_FIRST;
+  /** Leaves that were asked for because something was written to them. */
+  private readonly asked = new Set<number>();
 
   constructor(
     private tree: IndexTree,
@@ -84,6 +86,7 @@ export class RemoteDisk implements BlockDevice {
     for (let i = 0; i < count; i++) {
       // A frozen block is replaced, never changed: the save that is under way keeps what it captured.
       this.overlay.set(firstBlock + i, { data: data.slice(i * BLOCK, (i + 1) * BLOCK), period: this.period });
+      this.askForLeaf(Math.floor((firstBlock + i) / LEAF_BLOCKS));
     }
   }
 
@@ -101,6 +104,16 @@ export class RemoteDisk implements BlockDevice {
     for (const [block, written] of this.overlay) {
       if (written.period < this.period) this.overlay.delete(block);
     }
+  }
+
+  /** A save of this block needs its leaf, and may come when the network has gone. */
+  private askForLeaf(leaf: number): void {
+    if (this.asked.has(leaf) || this.tree.leafNow(leaf)) return;
+    this.asked.add(leaf);
+    this.tree.leaf(leaf).then(
+      () => undefined,
+      () => this.asked.delete(leaf), // the next write asks again, or the save
+    );
   }
 
   /** Where each block's bytes are; a block that is missing in the answer is zeros. */
