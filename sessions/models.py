@@ -57,6 +57,7 @@ class VM(models.Model):
 class SnapshotKind(models.TextChoices):
     SAVE = "save", "Saved"
     FORK = "fork", "Forked"
+    IMPORT = "import", "Imported"
 
 
 class Snapshot(models.Model):
@@ -159,3 +160,56 @@ class LinkUse(models.Model):
 
     def __str__(self) -> str:
         return f"Use {self.pk} of link {self.link_id}"
+
+
+class ImportState(models.TextChoices):
+    RECEIVING = "receiving", "Receiving"
+    QUEUED = "queued", "Waiting"
+    RUNNING = "running", "Importing"
+    SUCCEEDED = "succeeded", "Imported"
+    FAILED = "failed", "Failed"
+    CANCELLED = "cancelled", "Cancelled"
+
+
+class ImportJob(models.Model):
+    """An archive on its way to becoming a VM: received into a spool file, then taken in by a worker."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="import_jobs")
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="import_jobs"
+    )
+    idempotency_key = models.UUIDField(default=uuid.uuid4)
+    name = models.CharField(max_length=120, blank=True, help_text="Wanted instead of the archive's")
+    state = models.CharField(max_length=10, choices=ImportState.choices, default=ImportState.RECEIVING)
+    step = models.CharField(max_length=60, blank=True)
+    done = models.BigIntegerField(default=0, help_text="Bytes within the step")
+    total = models.BigIntegerField(default=0)
+    error_code = models.CharField(max_length=40, blank=True)
+    error = models.TextField(blank=True)
+    worker = models.CharField(
+        max_length=200,
+        blank=True,
+        help_text="Who receives or runs it: host:pid:token. Only the run that this names may write",
+    )
+    spool = models.CharField(max_length=80, blank=True, help_text="The archive's file in the spool folder")
+    vm = models.ForeignKey(VM, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    heartbeat_at = models.DateTimeField(default=timezone.now)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["created_by", "idempotency_key"], name="one_import_per_key")
+        ]
+        indexes = [
+            models.Index(fields=["created_by", "-created_at"]),
+            models.Index(
+                fields=["heartbeat_at"],
+                condition=Q(state__in=["receiving", "queued", "running"]),
+                name="unfinished_imports",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"Import {self.pk}: {self.state}"

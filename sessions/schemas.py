@@ -65,11 +65,18 @@ class VMOut(Schema):
         )
 
 
+KINDS: dict[SnapshotKind, Literal["save", "fork", "import"]] = {
+    SnapshotKind.SAVE: "save",
+    SnapshotKind.FORK: "fork",
+    SnapshotKind.IMPORT: "import",
+}
+
+
 class SnapshotOut(Schema):
     id: UUID
     vm: UUID
     parent: UUID | None = Field(description="The snapshot of the same VM that it was saved on top of")
-    kind: Literal["save", "fork"]
+    kind: Literal["save", "fork", "import"]
     name: str
     message: str
     author: str | None
@@ -85,7 +92,7 @@ class SnapshotOut(Schema):
             id=snapshot.pk,
             vm=snapshot.vm_id,
             parent=None if is_fork else snapshot.parent_id,
-            kind="fork" if is_fork else "save",
+            kind=KINDS[SnapshotKind(snapshot.kind)],
             name=snapshot.name,
             message=snapshot.message,
             author=str(snapshot.author) if snapshot.author else None,

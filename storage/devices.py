@@ -37,7 +37,7 @@ class Piece:
     frame: bytes | None = None
 
 
-class _Run(NamedTuple):
+class Run(NamedTuple):
     """Blocks `offset … offset + blocks - 1` of a chunk, at block `at` of a piece."""
 
     at: int
@@ -68,7 +68,7 @@ def read_pieces(root: str, home: HomeId, blocks: int, first: int = 0) -> Iterato
 def _pieces(root: str, home: HomeId, blocks: int, first: int) -> Iterator[Piece]:
     size = blocks * BLOCK
     at = first * CHUNK_BYTES
-    chunks = _Chunks()
+    chunks = ChunkLoader()
     for number, home_of_leaf, leaf in iter_leaves(root, home, blocks, at // LEAF_BYTES):
         start = number * LEAF_BYTES
         yield from _zeros(at, max(at, start))
@@ -107,8 +107,22 @@ def _zeros(at: int, end: int) -> Iterator[Piece]:
         at = following
 
 
-def _leaf_pieces(chunks: _Chunks, home: HomeId, leaf: Leaf, first: int, size: int) -> Iterator[Piece]:
+def _leaf_pieces(chunks: ChunkLoader, home: HomeId, leaf: Leaf, first: int, size: int) -> Iterator[Piece]:
     """The leaf's pieces from number `first` on; `size`: its bytes, fewer than 4 MiB at the device's end."""
+    places = find_places(home, leaf)
+    plan = plan_pieces(leaf)
+    ahead: deque[tuple[int, list[Run], list[Future[_Loaded]]]] = deque()
+    for number in range(first, -(-size // CHUNK_BYTES)):
+        runs = plan[number]
+        ahead.append((number, runs, [chunks.load(run.digest, places[run.digest]) for run in runs]))
+        if len(ahead) > _PIECES_AHEAD:
+            yield assemble_piece(*ahead.popleft(), size)
+    while ahead:
+        yield assemble_piece(*ahead.popleft(), size)
+
+
+def find_places(home: HomeId, leaf: Leaf) -> dict[bytes, Place]:
+    """Where the chunks are that a leaf names, which was found in `home`. Raises `ChunkNotFound`."""
     rows = find_rows(home, leaf.refs)
     places: dict[bytes, Place] = {}
     for digest in leaf.refs:
@@ -116,31 +130,27 @@ def _leaf_pieces(chunks: _Chunks, home: HomeId, leaf: Leaf, first: int, size: in
         if place is None:
             raise ChunkNotFound
         places[digest] = place
-    plan = _plan(leaf)
-    ahead: deque[tuple[int, list[_Run], list[Future[_Loaded]]]] = deque()
-    for number in range(first, -(-size // CHUNK_BYTES)):
-        runs = plan[number]
-        ahead.append((number, runs, [chunks.load(run.digest, places[run.digest]) for run in runs]))
-        if len(ahead) > _PIECES_AHEAD:
-            yield _assemble(*ahead.popleft(), size)
-    while ahead:
-        yield _assemble(*ahead.popleft(), size)
+    return places
 
 
-def _plan(leaf: Leaf) -> list[list[_Run]]:
+def plan_pieces(leaf: Leaf) -> list[list[Run]]:
     """What each of the leaf's 16 pieces is made of."""
-    plan: list[list[_Run]] = [[] for _ in range(LEAF_BLOCKS // CHUNK_BLOCKS)]
+    plan: list[list[Run]] = [[] for _ in range(LEAF_BLOCKS // CHUNK_BLOCKS)]
     for entry in leaf.entries:
         first, count, offset = entry.first, entry.count, entry.offset
         while count:
             number, at = divmod(first, CHUNK_BLOCKS)
             taken = min(count, CHUNK_BLOCKS - at)
-            plan[number].append(_Run(at, taken, offset, leaf.refs[entry.ref]))
+            plan[number].append(Run(at, taken, offset, leaf.refs[entry.ref]))
             first, count, offset = first + taken, count - taken, offset + taken
     return plan
 
 
-def _assemble(number: int, runs: list[_Run], loads: list[Future[_Loaded]], leaf_size: int) -> Piece:
+def assemble_piece(number: int, runs: list[Run], loads: list[Future[_Loaded]], leaf_size: int) -> Piece:
+    """Piece `number` of a leaf of `leaf_size` bytes, once the chunks of its runs are there.
+
+    Raises `BadIndex`, `BadChunk`, `StoreUnavailable`.
+    """
     size = min(CHUNK_BYTES, leaf_size - number * CHUNK_BYTES)
     if not runs:
         return Piece(size)
@@ -156,7 +166,7 @@ def _assemble(number: int, runs: list[_Run], loads: list[Future[_Loaded]], leaf_
     return Piece(size, bytes(raw))
 
 
-class _Chunks:
+class ChunkLoader:
     """Chunks being read by a few threads; the least recently used ones go when they are too many."""
 
     def __init__(self) -> None:

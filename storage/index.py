@@ -6,7 +6,7 @@ Pure: no store, no database. The format is in docs/design/formats.md.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -184,19 +184,52 @@ def build_index(extents: Iterable[Extent], blocks: int) -> tuple[str, dict[str, 
             by_leaf.setdefault(number, []).append(part)
     nodes: dict[str, bytes] = {}
 
-    def add(node: Node) -> bytes:
-        raw = encode_node(node)
+    def put(raw: bytes) -> bytes:
         digest = digest_of(raw)
         nodes[digest.hex()] = raw
         return digest
 
-    below = {number: add(make_leaf(parts)) for number, parts in by_leaf.items()}
-    for level in range(1, root_level(blocks) + 1):
-        children: dict[int, list[tuple[int, bytes]]] = {}
-        for number, digest in below.items():
-            children.setdefault(number // FANOUT, []).append((number % FANOUT, digest))
-        below = {number: add(make_interior(level, parts)) for number, parts in children.items()}
-    return (below[0].hex() if below else ""), nodes
+    tree = TreeBuilder(blocks, put)
+    for number in sorted(by_leaf):
+        tree.add_leaf(number, make_leaf(by_leaf[number]))
+    return tree.finish(), nodes
+
+
+class TreeBuilder:
+    """A tree from its leaves in order. Holds one unfinished node of each level; `put` gets every node's bytes
+    once it is finished and answers their digest.
+    """
+
+    def __init__(self, blocks: int, put: Callable[[bytes], bytes]) -> None:
+        self._put = put
+        self._root = b""
+        self._top = root_level(blocks)
+        # By level: the unfinished node's position and its children.
+        self._open: dict[int, tuple[int, list[tuple[int, bytes]]]] = {}
+
+    def add_leaf(self, number: int, leaf: Leaf) -> None:
+        self._add(0, number, self._put(encode_node(leaf)))
+
+    def finish(self) -> str:
+        """The root in hex, `""` without any leaf."""
+        for level in range(1, self._top + 1):
+            self._close(level)
+        return self._root.hex()
+
+    def _add(self, level: int, position: int, digest: bytes) -> None:
+        """A finished node goes into the one above it."""
+        if level == self._top:
+            self._root = digest
+            return
+        above, slot = divmod(position, FANOUT)
+        if level + 1 in self._open and self._open[level + 1][0] != above:
+            self._close(level + 1)
+        self._open.setdefault(level + 1, (above, []))[1].append((slot, digest))
+
+    def _close(self, level: int) -> None:
+        if level in self._open:
+            position, children = self._open.pop(level)
+            self._add(level, position, self._put(encode_node(make_interior(level, children))))
 
 
 def _split(extent: Extent) -> Iterator[tuple[int, Extent]]:

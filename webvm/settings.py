@@ -205,6 +205,7 @@ ACCOUNT_RATE_LIMITS = {
     "guest": "30/h/ip",
     "keep_guest": "10/m/user",
     "download": "60/m/user",
+    "import": "20/m/user",
 }
 ADMIN_EMAIL = env("ADMIN_EMAIL", "admin@localhost")
 vars().update(mail(env("EMAIL_URL")))
@@ -279,6 +280,10 @@ GC_GRACE_MINUTES = env_int("GC_GRACE_MINUTES", 120)  # from condemned to deleted
 GC_EVERY_MINUTES = env_int("GC_EVERY_MINUTES", 60)
 VERIFY_EVERY_HOURS = env_int("VERIFY_EVERY_HOURS", 24)  # a sample of the storage
 
+# Archives of machines on their way in: web servers write them here, workers read them, so on several
+# computers it is a shared folder. None may be larger than this, nor than the tenant's quota.
+SPOOL_DIR = Path(env("SPOOL_DIR", str(DATA_DIR / "spool")))
+MAX_ARCHIVE_BYTES = env_int("MAX_ARCHIVE_BYTES", 8 * 1024**3)
 DEBIAN_MIRROR = env("DEBIAN_MIRROR")
 CACHE_DIR = Path(env("CACHE_DIR", "")) if env("CACHE_DIR") else None  # None: the user's cache directory
 

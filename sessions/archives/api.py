@@ -1,4 +1,4 @@
-"""Downloads of a snapshot: its disk, and the whole machine."""
+"""Downloads of a snapshot (its disk, the whole machine), and imports."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ from collections.abc import Generator, Iterator
 from typing import Any
 from uuid import UUID
 
+from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils.http import content_disposition_header
-from ninja import Router
+from ninja import Router, Status
 
 from sessions.access import get_snapshot
 from sessions.archives.downloads import Download, asked_range
 from sessions.archives.errors import RangeNotSatisfiable
 from sessions.archives.export import SUFFIX, archive_parts, file_name
+from sessions.archives.imports import SIZE_KEY, begin_import, cancel_import, find_import, latest_imports
+from sessions.archives.schemas import ImportList, ImportOut
 from sessions.devices import device_of
 from sessions.models import Snapshot
 from storage.codec import BLOCK
 from storage.devices import read_bytes
-from webvm.accounts.access import signed_in
+from webvm.accounts.access import find_tenant, signed_in
 from webvm.accounts.limits import limit
 from webvm.accounts.models import User
 
@@ -104,3 +107,37 @@ def _begun(parts: Iterator[bytes]) -> Generator[bytes]:
         yield from parts
 
     return all_parts()
+
+
+@router.post("/vms/import", response={202: ImportOut}, summary="Import a machine")
+def import_vm(
+    request: HttpRequest, tenant: UUID | None = None, name: str = "", key: UUID | None = None
+) -> Any:
+    """The body is the archive, at most the tenant's quota and the site's limit. `key`: a UUID of yours; the
+    same one again answers the same import. Follow it with `GET /imports/{id}`: it is done when it has a `vm`.
+    """
+    user = signed_in(request)
+    limit(request, "import")
+    job = begin_import(
+        acting_user=user,
+        tenant=find_tenant(user, tenant) if tenant else None,
+        name=name,
+        key=key,
+        size=request.scope.get(SIZE_KEY) if isinstance(request, ASGIRequest) else None,
+    )
+    return Status(202, ImportOut.of(job))
+
+
+@router.get("/imports", response=ImportList, summary="Your latest imports")
+def list_imports(request: HttpRequest) -> Any:
+    return ImportList(items=[ImportOut.of(job) for job in latest_imports(signed_in(request))])
+
+
+@router.get("/imports/{uuid:job_id}", response=ImportOut, summary="How far an import is", url_name="import")
+def read_import(request: HttpRequest, job_id: UUID) -> Any:
+    return ImportOut.of(find_import(signed_in(request), job_id))
+
+
+@router.delete("/imports/{uuid:job_id}", response=ImportOut, summary="Cancel an import")
+def cancel(request: HttpRequest, job_id: UUID) -> Any:
+    return ImportOut.of(cancel_import(job_id, acting_user=signed_in(request)))

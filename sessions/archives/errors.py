@@ -75,6 +75,14 @@ class ImportNotPossible(WebVMError):
     message = "The import has already ended."
 
 
+class UploadBrokeOff(WebVMError):
+    """The client has gone, or has fallen silent."""
+
+    code = "upload_broke_off"
+    status = 408
+    message = "The upload broke off. Send the archive again."
+
+
 class ImportCancelled(WebVMError):
     code = "import_cancelled"
     status = 409

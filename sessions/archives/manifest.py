@@ -8,13 +8,17 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from ninja import Schema
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 
 from sessions.archives.errors import ArchiveVersion, BadArchive
 from sessions.devices import device_of
 from sessions.models import Snapshot
+from sessions.names import clean_message, clean_name
+from sessions.thumbnails import decode_thumbnail
 from storage.codec import BLOCK
 from storage.devices import read_bytes
+from storage.models import ImageVersion
+from webvm.errors import InvalidInput
 
 FORMAT = "webvm-machine"
 VERSION: Literal[1] = 1
@@ -25,10 +29,17 @@ BLOCKS_PER_MIB = (1 << 20) // BLOCK
 # VGA memory.
 STATE_HEADER = struct.Struct("<4sIII")
 STATE_MAGIC = b"WVPC"
+# Layouts that this version's machine can resume.
+LAYOUTS = (1,)
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Root = Annotated[str, Field(pattern="^([0-9a-f]{64})?$")]
 Blocks = Annotated[int, Field(ge=1, le=1 << 31)]
+
+
+def _one_line(text: str) -> str:
+    """Without what cannot be shown on one line."""
+    return "".join(char for char in text if char.isprintable())
 
 
 class Strict(Schema):
@@ -54,8 +65,8 @@ class MachinePart(Strict):
 
 
 class ImagePart(Strict):
-    slug: Annotated[str, Field(max_length=63)]
-    title: Annotated[str, Field(max_length=200)]
+    slug: Annotated[str, Field(pattern="^[-a-zA-Z0-9_]{1,63}$")]
+    title: Annotated[str, Field(max_length=200), AfterValidator(_one_line)]
     version: Annotated[int, Field(ge=1)]
     disk_root: Root
     memory_root: Root
@@ -106,7 +117,6 @@ def describe_snapshot(snapshot: Snapshot) -> Manifest:
     header = b"".join(
         read_bytes(memory.root, memory.home, memory.blocks, ram_blocks * BLOCK, ram_blocks * BLOCK + BLOCK)
     )
-    machine = {name: version.machine[name] for name in MachinePart.model_fields}
     return Manifest(
         format="webvm-machine",
         version=VERSION,
@@ -118,12 +128,16 @@ def describe_snapshot(snapshot: Snapshot) -> Manifest:
             disk_root=version.disk_root,
             memory_root=version.memory_root,
         ),
-        machine=MachinePart.model_validate(machine),
+        machine=machine_of(version),
         disk=DiskPart(blocks=disk.blocks, root=disk.root),
         memory=MemoryPart(blocks=memory.blocks, root=memory.root, layout=layout_of(header)),
         snapshot=SnapshotPart(name=snapshot.name, message=snapshot.message, created_at=snapshot.created_at),
         thumbnail=base64.b64encode(snapshot.thumbnail).decode("ascii") if snapshot.thumbnail else None,
     )
+
+
+def machine_of(version: ImageVersion) -> MachinePart:
+    return MachinePart.model_validate({name: version.machine[name] for name in MachinePart.model_fields})
 
 
 def layout_of(header: bytes) -> int | None:
@@ -142,9 +156,16 @@ def parse_manifest(raw: bytes) -> Manifest:
             raise BadArchive("The archive's manifest is not one of a machine.")
         if heading.version != VERSION:
             raise ArchiveVersion(version=heading.version)
-        return Manifest.model_validate_json(raw)
+        manifest = Manifest.model_validate_json(raw)
+        manifest.name = clean_name(manifest.name, required=True)
+        manifest.snapshot.name = clean_name(manifest.snapshot.name)
+        manifest.snapshot.message = clean_message(manifest.snapshot.message)
+        decode_thumbnail(manifest.thumbnail)
     except ValidationError as error:
         raise BadArchive(f"The archive's manifest is not valid: {_first(error)}.") from None
+    except InvalidInput as error:
+        raise BadArchive(f"The archive's manifest is not valid: {error.text}") from None
+    return manifest
 
 
 def _first(error: ValidationError) -> str:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import secrets
-import socket
 from collections.abc import Callable
 from uuid import UUID
 
@@ -20,6 +17,7 @@ from storage.images.job_report import JobReport
 from storage.images.pipeline import Product, boot, shelve
 from storage.images.recipe import Recipe, parse_recipe
 from storage.models import LOST, Image, ImageVersion, PublishJob, PublishState
+from storage.workers import is_gone, new_worker_name
 from webvm.accounts.audit import record
 from webvm.accounts.models import User
 from webvm.errors import PermissionDenied, WebVMError
@@ -103,7 +101,7 @@ def run_publish_job(job_id: UUID, echo: Callable[[str | None], None] | None = No
 
     Whatever goes wrong ends up in the job, Ctrl-C too; only bugs are logged. `echo` as in `JobReport`.
     """
-    worker = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    worker = new_worker_name()
     job = _claim(job_id, worker)
     if job is None:
         return
@@ -217,16 +215,7 @@ def _is_abandoned(job: PublishJob) -> bool:
     """Whether nobody runs a running job any more: its process on this computer has ended, or long silence."""
     if job.is_lost:
         return True
-    host, _, rest = job.worker.partition(":")
-    if host != socket.gethostname():
-        return False
-    try:
-        os.kill(int(rest.partition(":")[0]), 0)
-    except ProcessLookupError:
-        return True
-    except (ValueError, PermissionError):
-        return False
-    return False
+    return is_gone(job.worker)
 
 
 def _is_same(version: ImageVersion, product: Product) -> bool:
