@@ -114,6 +114,25 @@ describe("keeping", () => {
     expect(await foundChunks()).toEqual([2, 3]);
   });
 
+  it("gives up what it is at when that has been committed meanwhile, and says nothing of it", async () => {
+    const tab = openTab();
+    const save = saveOf([1, 2, 3, 4, 5, 6, 7, 8]);
+    let cleared: Promise<void> | undefined;
+    const late = {
+      ...save,
+      frame: (digest: string) => {
+        if (digest === digestOf(5)) cleared = tab.journal.clear();
+        return cleared ? Promise.reject(new Error("save_gone")) : save.frame(digest);
+      },
+    };
+    await tab.journal.keep(late, ABOUT);
+    await cleared;
+    expect(statuses).toEqual([{ kind: "empty" }]);
+    expect([store.stored.size, store.frames.size]).toEqual([0, 0]);
+    await tab.journal.keep(saveOf([8, 9]), ABOUT);
+    expect(last()?.kind).toBe("kept");
+  });
+
   it("keeps saves in the order in which they were given, also when nobody waits", async () => {
     const tab = openTab();
     await Promise.all(

@@ -19,10 +19,10 @@ export interface JournalEntry {
 export interface Journal {
   /**
    * Keeps `save` in place of what was kept before, which stays whole until this one is. Asks for the frames that it does not
-   * hold yet, so the save must not be committed or discarded before this resolves. Never rejects: without room or storage
-   * the one before stays, the status line says so, and the save goes on.
+   * hold yet, so the save must not be discarded before this resolves. Never rejects: without room or storage the one before
+   * stays, the status line says so, and the save goes on.
    */
   keep(save: PreparedSave, about: JournalEntry): Promise<void>;
-  /** What was kept is a snapshot now: forget it. Never rejects. */
+  /** What was kept, or is just being kept, is a snapshot now: forget it. Never rejects. */
   clear(): Promise<void>;
 }

@@ -1,8 +1,10 @@
 import { beforeEach, describe, expect, it, vi } from "vitest";
+import type { Descriptor } from "../console/api";
 import { Cancelled, Expected } from "../sync/errors";
 import { FakeServer } from "../sync/fake-server";
 import type { SaveProgress } from "../sync/save";
 import { BrowserLocks, HostileStore, digestOf, saveOf } from "./hostile-store";
+import { leftoverOf } from "./opening";
 import { continueLeftover, findLeftover, type ContinueOptions, type Leftover } from "./recovery";
 import { Damaged } from "./sealing";
 import { TabJournal } from "./tab-journal";
@@ -75,6 +77,25 @@ const failure = (promise: Promise<unknown>): Promise<unknown> =>
     () => undefined,
     (error: unknown) => error,
   );
+
+describe("opening a console", () => {
+  const descriptor = (disk: number, memory: number): Descriptor =>
+    ({ disk: { root: digestOf(disk) }, memory: { root: digestOf(memory) } }) as Descriptor;
+
+  async function look(opened: Descriptor | undefined): Promise<Leftover | undefined> {
+    const locks = new BrowserLocks().tab();
+    const journals = { store, locks, owner: "ada", vm: VM, fetchKey: async () => KEY };
+    return (await leftoverOf(journals, opened)).work;
+  }
+
+  it("offers what is left over of the VM, and nothing that is the saved state itself", async () => {
+    await leftover("s1");
+    expect(await look(descriptor(5, 7))).toBeDefined();
+    expect(await look(undefined)).toBeDefined();
+    expect(await look(descriptor(5, 6)), "it was committed in the last moment").toBeUndefined();
+    expect(store.stored.size + store.frames.size).toBe(0);
+  });
+});
 
 describe("continuing", () => {
   it("sends what is missing under the dead run's lease and makes it the head; then the journal is gone", async () => {

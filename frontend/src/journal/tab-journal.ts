@@ -63,6 +63,8 @@ export class TabJournal implements Journal {
   private readonly limits: typeof LIMITS;
   private readonly now: () => number;
   private readonly lock: Promise<(() => void) | undefined>;
+  /** The saves that are being kept, or wait for it. */
+  private readonly keeping = new Set<AbortController>();
   private queue: Promise<void> = Promise.resolve();
   private access: Promise<Access> | undefined;
   /** The row as it is in the storage; undefined: there is none. */
@@ -83,20 +85,26 @@ export class TabJournal implements Journal {
   }
 
   keep(save: PreparedSave, about: JournalEntry): Promise<void> {
+    const work = new AbortController();
+    this.keeping.add(work);
     return this.serially(async () => {
       try {
         const start = performance.now();
-        await this.keepNow(save, about);
+        await this.keepNow(save, about, work.signal);
         performance.measure("webvm:journal_keep", { start });
         this.options.onStatus({ kind: "kept", at: this.keptAt ?? this.now() });
       } catch (error) {
+        if (work.signal.aborted) return;
         console.warn("This save is not kept in the browser:", error);
         this.options.onStatus({ kind: "failed", why: whyNot(error), at: this.keptAt });
+      } finally {
+        this.keeping.delete(work);
       }
     });
   }
 
   clear(): Promise<void> {
+    for (const work of this.keeping) work.abort();
     return this.serially(async () => {
       try {
         if (this.row || !this.sure) await this.options.store.remove([this.id]);
@@ -134,7 +142,8 @@ export class TabJournal implements Journal {
     return this.queue;
   }
 
-  private async keepNow(save: PreparedSave, about: JournalEntry): Promise<void> {
+  private async keepNow(save: PreparedSave, about: JournalEntry, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
     if (!(await this.lock)) throw new Error("the browser gives no lock");
     const { key, sealer } = await this.unlock();
     if (!this.sure) await this.findOut(sealer);
@@ -163,6 +172,7 @@ export class TabJournal implements Journal {
         ({ digest }) => seal(digest),
       );
       for (const { digest, rawSize } of save.chunks) {
+        signal.throwIfAborted();
         let frame = this.held.get(digest);
         if (!frame) {
           const sealed = await fresh();
