@@ -13,7 +13,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from storage.codec import MAX_FRAME_BYTES, decode_verified
-from storage.errors import BadChunk, BadIndex, ChunkNotFound
+from storage.errors import BadChunk, BadIndex, ChunkNotFound, StoreUnavailable
 from storage.index import decode_node
 from storage.models import Chunk, ChunkState
 from storage.states import (
@@ -139,7 +139,7 @@ def _put_new(tenant: Tenant | None, digest: bytes, frame: bytes, raw: bytes) -> 
     """Raises `IntegrityError` when the row is there by now."""
     if tenant and not has_room(tenant.pk, len(frame)).exists():
         raise quota_exceeded(tenant.pk)
-    get_store().put(store_key(tenant.pk if tenant else None, digest), frame)
+    _store(store_key(tenant.pk if tenant else None, digest), digest, frame)
     chunk = Chunk(
         tenant=tenant,
         home=tenant,
@@ -161,7 +161,7 @@ def mend(home: HomeId, digest: bytes, frame: bytes) -> None:
     """Puts a frame that was verified by its digest in the place of a missing or broken object."""
     store, key = get_store(), store_key(home, digest)
     store.delete(key)  # a store never replaces what is there
-    store.put(key, frame)
+    _store(key, digest, frame)
     with transaction.atomic():
         lock_tenants(home)
         rows = Chunk.objects.filter(home=home, digest=digest)
@@ -171,6 +171,22 @@ def mend(home: HomeId, digest: bytes, frame: bytes) -> None:
             more = len(frame) - own.stored_size
             charge(home, used=more if used else 0, condemned=0 if used else more)
         rows.update(is_damaged=False, stored_size=len(frame))
+
+
+def _store(key: str, digest: bytes, frame: bytes) -> None:
+    """Put the frame, and see that it is what the store gives from now on: only then may a save rely on it."""
+    store = get_store()
+    for attempt in range(2):
+        store.put(key, frame)
+        try:
+            kept = store.get(key)
+            if kept != frame:  # the same bytes may be there in another frame
+                decode_verified(kept, digest)
+            return
+        except (ChunkNotFound, BadChunk):
+            if attempt == 0:
+                store.delete(key)  # or it would be taken for what is there already
+    raise StoreUnavailable("The storage did not keep the data. Nothing was lost; try again in a moment.")
 
 
 def find_missing(tenant: Tenant, digests: Iterable[bytes]) -> list[bytes]:

@@ -34,6 +34,7 @@ from storage.models import Chunk
 from storage.signing import signed_member
 from storage.stores import get_store
 from storage.walk import Located, locate
+from tests.support.faulty_store import Fault, FaultyChunkStore, fault_at
 from tests.support.machines import Device, block, upload
 from webvm.accounts.models import Tenant
 from webvm.errors import QuotaExceeded
@@ -421,9 +422,7 @@ class TestUploads:
         assert not Chunk.objects.filter(tenant=tenant).exists()
 
     def test_a_store_that_fails_leaves_no_row(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from tests.support.s3 import FaultyStore
-
-        store = FaultyStore(get_store(), failures=1)
+        store = FaultyChunkStore(get_store(), fault_at("put", "error", 0))
         monkeypatch.setattr("storage.chunks.get_store", lambda: store)
         tenant, raw = new_tenant(), block("a chunk")
         with pytest.raises(StoreUnavailable):
@@ -435,14 +434,11 @@ class TestUploads:
         assert read_raw(tenant.pk, digest_of(raw)) == raw
 
     @pytest.mark.parametrize("fault", ["truncate", "lie"])
-    def test_a_store_that_lies_is_caught(self, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        from tests.support.s3 import FaultyStore
-
+    def test_a_store_that_lies_is_caught(self, fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
         tenant = new_tenant()
         saved = save(tenant, publish(), {0: block(f"a {fault}")})
         digest = bytes.fromhex(saved.device.places[0][0])
-        store = FaultyStore(get_store())
-        setattr(store, fault, True)
+        store = FaultyChunkStore(get_store(), fault_at("get", fault))
         for module in ("chunks", "nodes"):
             monkeypatch.setattr(f"storage.{module}.get_store", lambda: store)
         nodes.cache.clear()
@@ -450,7 +446,7 @@ class TestUploads:
             read_raw(tenant.pk, digest)
         with pytest.raises(BadChunk):
             locate(saved.device.root, saved.home, BLOCKS, [0])
-        setattr(store, fault, False)
+        store.plan = lambda call: None
         assert read(saved) == saved.model
 
 

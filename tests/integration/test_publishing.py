@@ -35,9 +35,9 @@ from storage.stores import get_store
 from storage.tasks import publish_image
 from storage.walk import locate
 from tests.integration.test_commits import leaf_of
+from tests.support.faulty_store import FaultyChunkStore, full_after
 from tests.support.machines import make_token, make_user
 from tests.support.publishing import RECIPE, Workshop, make_workshop
-from tests.support.s3 import FaultyStore
 from webvm.accounts.models import AuditEntry, User
 from webvm.errors import PermissionDenied
 
@@ -262,13 +262,13 @@ class TestFailure:
     def test_a_full_store_leaves_nothing_half_published(
         self, puts: int, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        store = FaultyStore(get_store(), fail_puts_after=puts)
+        store = FaultyChunkStore(get_store(), full_after(puts))
         monkeypatch.setattr("storage.images.shelf.get_store", lambda: store)
         job = publish()
         assert job.state == PublishState.FAILED
-        assert "full" in job.error
+        assert "The store fails" in job.error
         assert nothing_is_published()
-        store.fail_puts_after = None
+        store.plan = lambda call: None
         assert version_of(publish())
         assert workshop.boots == 1
 

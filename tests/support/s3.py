@@ -1,4 +1,4 @@
-"""A real S3 server (`ministack`) on loopback, and stores that misbehave on purpose."""
+"""A real S3 server (`ministack`) on loopback."""
 
 from __future__ import annotations
 
@@ -6,13 +6,9 @@ import os
 import secrets
 import subprocess
 import sys
-import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from storage.errors import StoreUnavailable
-from storage.stores import ChunkStore
 from storage.stores.s3 import S3Store
 from tests.support.servers import free_port, wait_for_port
 
@@ -68,48 +64,3 @@ class S3Server:
     def store(self, bucket: str) -> S3Store:
         """A store on the bucket."""
         return S3Store(bucket, self.url, "us-east-1", ACCESS_KEY, SECRET_KEY)
-
-
-@dataclass
-class FaultyStore:
-    """A store that does what its fields say and hands the rest to `inner`.
-
-    `delay_s` slows every call; the next `failures` calls raise `StoreUnavailable`; no put works after
-    `fail_puts_after` of them; `truncate` and `lie` damage what is read.
-    """
-
-    inner: ChunkStore
-    delay_s: float = 0.0
-    failures: int = 0
-    fail_puts_after: int | None = None
-    truncate: bool = False
-    lie: bool = False
-    puts: list[str] = field(default_factory=list)
-
-    def _trouble(self) -> None:
-        time.sleep(self.delay_s)
-        if self.failures:
-            self.failures -= 1
-            raise StoreUnavailable("The store fails because a test wants it to.")
-
-    def put(self, key: str, stored: bytes) -> None:
-        self._trouble()
-        if self.fail_puts_after is not None and len(self.puts) >= self.fail_puts_after:
-            raise StoreUnavailable("The store is full because a test wants it to be.")
-        self.inner.put(key, stored)
-        self.puts.append(key)
-
-    def get(self, key: str) -> bytes:
-        self._trouble()
-        stored = self.inner.get(key)
-        if self.truncate:
-            return stored[: len(stored) // 2]
-        return bytes([stored[0] ^ 1, *stored[1:]]) if self.lie else stored
-
-    def exists(self, key: str) -> bool:
-        self._trouble()
-        return self.inner.exists(key)
-
-    def delete(self, key: str) -> None:
-        self._trouble()
-        self.inner.delete(key)

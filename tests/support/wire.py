@@ -7,11 +7,15 @@ import json
 from typing import Any
 
 import httpx
+from django.conf import settings
+from django.test import Client
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from storage.codec import BLOCK, decode_verified
 from storage.index import FANOUT, LEAF_BLOCKS, Leaf, decode_node, node_span
+from storage.signing import signed_member
+from storage.stores import get_store
 from tests.support.machines import Closed, Device, Machine, Socket
 
 Contents = dict[int, bytes]
@@ -76,10 +80,13 @@ def closed_by(closed: ConnectionClosed) -> Closed:
 class Reader:
     """Reads a VM's snapshots as a browser does: descriptor, locate, chunks; everything verified."""
 
-    def __init__(self, url: str, vm_id: str, token: str) -> None:
+    def __init__(
+        self, url: str, vm_id: object, token: str, transport: httpx.BaseTransport | None = None
+    ) -> None:
         self.vm_id = vm_id
         self.client = httpx.Client(
             base_url=url,
+            transport=transport,
             headers={"Authorization": f"Bearer {token}"},
             timeout=60,
             trust_env=False,
@@ -132,6 +139,30 @@ class Reader:
         leaves = list(range(-(-blocks // LEAF_BLOCKS)))
         located = self.post(opened["locate_url"], {"snapshot": snapshot, "device": name, "leaves": leaves})
         return _Tree(self, located, opened["chunk_base_url"]).below(root, 0)
+
+
+class InProcess(httpx.BaseTransport):
+    """Requests carried out in this process and thread: within a test's transaction, by the real views."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        path = request.url.raw_path.decode()
+        if path.startswith(settings.CHUNK_BASE_URL):
+            return self._chunk(path.removeprefix(settings.CHUNK_BASE_URL))
+        answer = Client().generic(
+            request.method,
+            path,
+            request.read(),
+            request.headers.get("content-type", "application/json"),
+            headers={"Authorization": request.headers["authorization"]},
+        )
+        return httpx.Response(answer.status_code, content=answer.content)
+
+    def _chunk(self, address: str) -> httpx.Response:
+        """As the chunk application answers: signed, or public."""
+        key, _, query = address.partition("?")
+        if not key.startswith("pub/") and signed_member(key, query) is None:
+            return httpx.Response(403)
+        return httpx.Response(200, stream=httpx.ByteStream(get_store().get(key)))
 
 
 class _Tree:
