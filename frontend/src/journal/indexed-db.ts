@@ -19,6 +19,11 @@ export class IndexedDbStore implements JournalStore {
     private readonly name = NAME,
   ) {}
 
+  /** Opens the database before somebody waits for it. */
+  warm(): void {
+    this.open().catch(() => undefined);
+  }
+
   rows(): Promise<JournalRow[]> {
     return this.reading("rows", (store) => result<JournalRow[]>(store.getAll()));
   }
@@ -151,6 +156,19 @@ export class IndexedDbStore implements JournalStore {
       };
     });
   }
+}
+
+let shared: IndexedDbStore | undefined;
+
+/** This page's; undefined where the browser has none. */
+export function browserStore(): IndexedDbStore | undefined {
+  try {
+    // It may be missing, whatever the types say, and throw when it is only looked at.
+    shared ??= indexedDB ? new IndexedDbStore(indexedDB) : undefined;
+  } catch {
+    return undefined;
+  }
+  return shared;
 }
 
 function framesOf(id: string): IDBKeyRange {

@@ -1,7 +1,7 @@
 /** What a console page does with journals when it opens: whether there is work to offer, and a journal for its own run. */
 
 import type { Descriptor } from "../console/api";
-import { IndexedDbStore } from "./indexed-db";
+import { browserStore } from "./indexed-db";
 import { WebLocks, type Locks } from "./locks";
 import { findAside, findLeftover, sweep, type Leftover } from "./recovery";
 import type { KeyAnswer } from "./sealing";
@@ -27,19 +27,11 @@ export interface BrowserJournals {
 export function browserJournals(
   options: Pick<BrowserJournals, "owner" | "vm" | "fetchKey">,
 ): BrowserJournals | undefined {
-  // Each of the three may be missing, whatever the types say, and storage may throw when it is only looked at.
-  try {
-    if (!options.owner || !isSecureContext || !indexedDB || !navigator.locks) return undefined;
-    const fetchKey = (): Promise<KeyAnswer> => inTime(options.fetchKey());
-    return {
-      ...options,
-      fetchKey,
-      store: new IndexedDbStore(indexedDB),
-      locks: new WebLocks(navigator.locks),
-    };
-  } catch {
-    return undefined;
-  }
+  const store = browserStore();
+  // Older browsers have no locks, whatever the types say.
+  if (!options.owner || !isSecureContext || !navigator.locks || !store) return undefined;
+  const fetchKey = (): Promise<KeyAnswer> => inTime(options.fetchKey());
+  return { ...options, fetchKey, store, locks: new WebLocks(navigator.locks) };
 }
 
 /** Work left over of the VM, unless the saved state that is about to be opened is that very work. */

@@ -46,13 +46,16 @@ export async function findLeftover(
   search: Search,
 ): Promise<{ work: Leftover | undefined; damaged: boolean }> {
   const { store, locks, vm } = search;
-  const held = search.waitMs > 0 ? new Set() : await locks.held();
-  const mine = (await store.rows())
-    .filter((row) => row.owner === search.owner && row.manifest && row.asideAt === null)
-    .filter((row) => !held.has(lockName(row.id)))
-    .sort((a, b) => b.writtenAt - a.writtenAt);
+  let mine = (await store.rows()).filter(
+    (row) => row.owner === search.owner && row.manifest && row.asideAt === null,
+  );
+  if (mine.length > 0 && search.waitMs === 0) {
+    const held = await locks.held();
+    mine = mine.filter((row) => !held.has(lockName(row.id)));
+  }
   let damaged = false;
   if (mine.length === 0) return { work: undefined, damaged };
+  mine.sort((a, b) => b.writtenAt - a.writtenAt);
   const key = await JournalKey.from(await search.fetchKey(), vm);
   for (const { id } of mine.filter((row) => row.vm === key.tag)) {
     const release = await locks.hold(lockName(id), search.waitMs);

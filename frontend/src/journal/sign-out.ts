@@ -1,18 +1,9 @@
 /** Signing out removes the journals of whoever was signed in, in this browser. */
 
-import { IndexedDbStore } from "./indexed-db";
 import type { JournalStore } from "./store";
 
 /** Set by the service with the answer that signed somebody out: the owners, with dots between them. */
 export const SIGNED_OUT_COOKIE = "webvm_signed_out";
-
-export function browserStore(): JournalStore | undefined {
-  try {
-    return indexedDB ? new IndexedDbStore(indexedDB) : undefined;
-  } catch {
-    return undefined;
-  }
-}
 
 /** So long a person who wants to sign out waits for storage that does not answer. */
 const PATIENCE_MS = 2000;

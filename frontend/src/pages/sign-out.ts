@@ -1,11 +1,14 @@
 /** `<form data-sign-out="…">`: asks before unsaved work in this browser goes; and once somebody has signed out, it does. */
 
-import { browserStore, forgetSignedOut, keepsUnsaved } from "../journal/sign-out";
+import { browserStore } from "../journal/indexed-db";
+import { forgetSignedOut, keepsUnsaved } from "../journal/sign-out";
 import { confirmDialog } from "./confirm";
 
 export function installSignOut(document: Document): void {
   const store = browserStore();
   if (!store) return;
+  // A console looks for unsaved work before anything else. This script is there before the console's.
+  if (document.querySelector("[data-journal-owner]")) store.warm();
   void forgetSignedOut(document, store).catch((error: unknown) => console.warn(error));
   document.addEventListener("submit", (event) => {
     const form = event.target;
