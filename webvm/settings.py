@@ -250,6 +250,23 @@ CELERY_BROKER_TRANSPORT_OPTIONS = (
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 
+
+def every(seconds: float, task: str) -> dict[str, object]:
+    """An entry of the schedule. A message that nobody took until the next one is dropped."""
+    return {"task": task, "schedule": seconds, "options": {"expires": seconds}}
+
+
+GC_EVERY_MINUTES = env_int("GC_EVERY_MINUTES", 60)
+VERIFY_EVERY_HOURS = env_int("VERIFY_EVERY_HOURS", 24)
+VERIFY_SAMPLE = env_int("VERIFY_SAMPLE", 2000)  # chunks in each
+CELERY_BEAT_SCHEDULE = {
+    "collect garbage": every(60 * GC_EVERY_MINUTES, "storage.collect_garbage"),
+    "delete orphans": every(7 * 24 * 3600, "storage.delete_orphans"),
+    "verify a sample": every(3600 * VERIFY_EVERY_HOURS, "storage.verify_sample"),
+    "expire guests": every(3600, "webvm.accounts.expire_guests"),
+}
+CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "schedule")
+
 # Chunks: `local` (a folder) or `s3`.
 CHUNK_STORE = env("CHUNK_STORE", "local")
 CHUNK_DIR = Path(env("CHUNK_DIR", str(DATA_DIR / "chunks")))
@@ -277,8 +294,6 @@ GUEST_MAX_SESSIONS = env_int("GUEST_MAX_SESSIONS", 2)
 UNDO_DAYS = env_int("UNDO_DAYS", 30)  # what was deleted can be brought back
 GC_PIN_HOURS = env_int("GC_PIN_HOURS", 24)  # an upload waits for its commit
 GC_GRACE_MINUTES = env_int("GC_GRACE_MINUTES", 120)  # from condemned to deleted
-GC_EVERY_MINUTES = env_int("GC_EVERY_MINUTES", 60)
-VERIFY_EVERY_HOURS = env_int("VERIFY_EVERY_HOURS", 24)  # a sample of the storage
 
 # Archives of machines on their way in: web servers write them here, workers read them, so on several
 # computers it is a shared folder. None may be larger than this, nor than the tenant's quota.

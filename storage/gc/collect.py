@@ -17,6 +17,7 @@ from storage.gc.mark import Condemned, collect_tenant, would_condemn
 from storage.gc.sweep import Swept, due_bytes, sweep
 from storage.models import Chunk, ChunkState, Collection, CollectionPhase
 from storage.states import pin_time
+from storage.uploads import remove_abandoned_uploads
 from webvm.accounts.audit import record
 from webvm.accounts.models import User
 from webvm.errors import PermissionDenied
@@ -72,6 +73,8 @@ def collect_garbage(
         say(f"tenant {tenant}: {error or f'{condemned.chunks} chunks condemned'}")
     try:
         done.swept = sweep(now=now)
+        while remove_abandoned_uploads():
+            pass
     finally:
         if done.purged or done.condemned.chunks or done.swept.objects:
             record("collect_garbage", acting_user=acting_user, **asdict(done))

@@ -35,7 +35,7 @@ class RootSource(Protocol):
         """
 
     def all_roots(self) -> Iterator[Root]:
-        """Every device that is alive, a page at a time. Devices with the same root stand side by side."""
+        """Every device that is alive, a page in memory at a time."""
 
     def purge(self, now: datetime, limit: int) -> int:
         """Removes for good some of what was deleted and whose time to be brought back is over; how much."""

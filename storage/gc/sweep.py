@@ -98,7 +98,7 @@ def _sweep_page(page: list[Chunk], state: ChunkState, until: datetime, now: date
     for (tenant, home), pks in adopted.items():
         total += Swept(adopted=_drop_adopted(tenant, home, pks, until, now))
     for tenant, pks in own.items():
-        total += _delete(tenant, _claim(tenant, pks, state, until, now), now)
+        total += delete_claimed(tenant, _claim(tenant, pks, state, until, now), now)
     return total
 
 
@@ -136,7 +136,7 @@ def _claim(
     return [(pk, digest) for digest, pk in found.items()]
 
 
-def _delete(tenant: UUID, claimed: list[tuple[int, bytes]], now: datetime) -> Swept:
+def delete_claimed(tenant: UUID, claimed: list[tuple[int, bytes]], now: datetime) -> Swept:
     """Deletes the objects, then their rows. What the store refuses stays claimed, for a later sweep."""
     store = get_store()
     began = time.monotonic()

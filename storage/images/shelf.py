@@ -7,10 +7,12 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-from storage.chunks import Place, find_rows, store_key
+from storage.chunks import Place, find_rows, mend, store_key
 from storage.codec import digest_of, encode_frame
+from storage.errors import ChunkBusy
 from storage.images.report import Report
-from storage.models import Chunk
+from storage.models import Chunk, ChunkState
+from storage.states import batches
 from storage.stores import get_store
 
 # Compression and hashing leave Python's lock; waiting for the disk or for S3 is what most of these do.
@@ -44,14 +46,17 @@ class Shelf:
         What is published already and still in the store is neither loaded nor compressed.
         """
         published = find_rows(None, loads).public
+        _refuse_busy(loads)
         levels = node_level or {}
 
         def put(digest: bytes) -> tuple[bytes, Stored, bool]:
             key, place = store_key(None, digest), published.get(digest)
-            if place and self._store.exists(key):
+            if place and not place.is_damaged and self._store.exists(key):
                 return digest, _from_row(place, levels.get(digest)), False
             raw = loads[digest]()
             frame = encode_frame(raw)
+            if place and place.is_damaged:
+                mend(None, digest, frame)
             self._store.put(key, frame)
             return digest, Stored(len(raw), len(frame), levels.get(digest)), True
 
@@ -63,6 +68,7 @@ class Shelf:
 
     def put_frame(self, digest: bytes, raw_size: int, frame: bytes) -> None:
         """Stores one object that is compressed already (a pack)."""
+        _refuse_busy([digest])
         self._store.put(store_key(None, digest), frame)
         self.stored[digest] = Stored(raw_size, len(frame), None)
         self.new_bytes += len(frame)
@@ -99,6 +105,13 @@ def in_threads(work: Callable[[A], R], items: Iterable[A], tick: Callable[[], No
                 yield from (future.result() for future in finished)
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _refuse_busy(digests: Iterable[bytes]) -> None:
+    """What a publish that failed has left may just be being cleared away (`storage.gc.orphans`)."""
+    for batch in batches(digests):
+        if Chunk.objects.filter(tenant=None, digest__in=batch, state=ChunkState.DELETED).exists():
+            raise ChunkBusy
 
 
 def _from_row(place: Place, level: int | None) -> Stored:

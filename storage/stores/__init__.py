@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -35,6 +37,21 @@ class ChunkStore(Protocol):
 
     def delete(self, key: str) -> None:
         """Deletes the object if it is there."""
+
+    def list_spaces(self) -> Iterator[str]:
+        """The key spaces that may have objects: `pub`, and `t/<tenant>` of each tenant. Only for upkeep."""
+
+    def list_objects(self, space: str, prefix: str = "") -> Iterator[StoredObject]:
+        """The objects of a key space whose names begin with `prefix` (hex digits), some in memory at a time.
+        One that is put or deleted meanwhile may be listed or not. Only for upkeep."""
+
+
+class StoredObject(NamedTuple):
+    """`size` in stored bytes; `modified_at` is when it was put."""
+
+    key: str
+    size: int
+    modified_at: datetime
 
 
 class SignedUpload(NamedTuple):
@@ -74,6 +91,13 @@ def find_upload_space() -> UploadSpace | None:
     if settings.CHUNK_STORE == "s3" and settings.S3_DIRECT_UPLOADS:
         return _settings_s3_store()
     return None
+
+
+def check_space(space: str, prefix: str = "") -> str:
+    """A key space as `list_spaces` answers it, and the beginning of a name."""
+    if not KEY.fullmatch(f"{space}/{prefix}{'0' * (64 - len(prefix))}"):
+        raise ValueError(f"{space!r}, {prefix!r} is not a key space and a prefix")
+    return space
 
 
 def check_key(key: str) -> str:

@@ -6,11 +6,13 @@ import errno
 import os
 import secrets
 import time
+from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from storage.errors import ChunkNotFound, StoreUnavailable
-from storage.stores import check_key
+from storage.stores import KEY, StoredObject, check_key, check_space
 
 ABANDONED_S = 24 * 3600
 
@@ -76,6 +78,25 @@ class LocalStore:
         except OSError as error:
             raise _unavailable(error) from error
 
+    def list_spaces(self) -> Iterator[str]:
+        if (self.folder / "pub").is_dir():
+            yield "pub"
+        for name in _names(self.folder / "t"):
+            yield f"t/{name}"
+
+    def list_objects(self, space: str, prefix: str = "") -> Iterator[StoredObject]:
+        folder = self.folder / check_space(space, prefix)
+        for shard in _names(folder):
+            if not shard.startswith(prefix[:2]):
+                continue
+            for name in _names(folder / shard):
+                key = f"{space}/{name}"
+                if not name.startswith(prefix) or not KEY.fullmatch(key):
+                    continue
+                with suppress(FileNotFoundError):  # deleted since its folder was read
+                    found = (folder / shard / name).stat()
+                    yield StoredObject(key, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
+
     def _tidy(self, folder: Path) -> None:
         """Once in a process: removes what writes left that were cut off by a crash long ago."""
         if self._is_tidy:
@@ -93,6 +114,16 @@ class LocalStore:
         self._make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
         _sync_folder(folder.parent)
+
+
+def _names(folder: Path) -> list[str]:
+    """What is in a folder, sorted. There are at most 256 shards, and a shard has few of a tenant's chunks."""
+    try:
+        return sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise _unavailable(error) from error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -21,7 +21,7 @@ from botocore.exceptions import (
 )
 
 from storage.errors import BadChunk, ChunkNotFound, StoreUnavailable
-from storage.stores import SignedUpload, check_key, check_upload
+from storage.stores import KEY, SignedUpload, StoredObject, check_key, check_space, check_upload
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -115,6 +115,26 @@ class S3Store:
     def delete(self, key: str) -> None:
         with self._errors():
             self.client.delete_object(Bucket=self.bucket, Key=check_key(key))
+
+    def list_spaces(self) -> Iterator[str]:
+        for prefix in ("pub", "t/"):
+            with self._errors():
+                pages = self.client.get_paginator("list_objects_v2").paginate(
+                    Bucket=self.bucket, Prefix=prefix, Delimiter="/"
+                )
+                for page in pages:
+                    for found in page.get("CommonPrefixes", []):
+                        yield found["Prefix"].rstrip("/")
+
+    def list_objects(self, space: str, prefix: str = "") -> Iterator[StoredObject]:
+        begin = f"{check_space(space, prefix)}/{prefix}"
+        with self._errors():
+            for page in self.client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=begin
+            ):
+                for found in page.get("Contents", []):
+                    if KEY.fullmatch(found["Key"]):
+                        yield StoredObject(found["Key"], found["Size"], found["LastModified"])
 
     def sign_upload(self, name: str, size: int, sha256: bytes, expires_in: int) -> SignedUpload:
         checksum = base64.b64encode(sha256).decode()

@@ -279,7 +279,7 @@ class TestDeleting:
         self, vm: VM, doomed: bytes, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(sweep, "_delete", killed)
+            patch.setattr(sweep, "delete_claimed", killed)
             with pytest.raises(Killed):
                 collect_garbage(acting_user=None, now=timezone.now())
         assert states(vm.tenant) == {ChunkState.DELETED: 1}
@@ -294,7 +294,7 @@ class TestDeleting:
         self, vm: VM, doomed: bytes, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(sweep, "_delete", killed)
+            patch.setattr(sweep, "delete_claimed", killed)
             with pytest.raises(Killed):
                 collect_garbage(acting_user=None, now=timezone.now())
         Chunk.objects.filter(tenant=vm.tenant).update(state_at=timezone.now() - CLAIM_LASTS * 2)

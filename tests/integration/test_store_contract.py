@@ -8,6 +8,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,40 @@ def test_deleting_is_idempotent(store: ChunkStore) -> None:
     store.delete(PUB)
     store.delete(PUB)
     assert not store.exists(PUB)
+
+
+def test_listing_finds_what_is_there(store: ChunkStore) -> None:
+    assert list(store.list_spaces()) == []
+    private = PRIVATE.rpartition("/")[0]
+    assert list(store.list_objects("pub")) == list(store.list_objects(private)) == []
+    begun = datetime.now(UTC) - timedelta(seconds=2)  # S3 tells whole seconds
+    keys = [key_of(number << 248 | number) for number in range(40)]
+    for number, key in enumerate(keys):
+        store.put(key, b"x" * (number + 1))
+    store.put(PRIVATE, b"a frame")
+    assert list(store.list_spaces()) == ["pub", private]
+    found = list(store.list_objects("pub"))
+    assert [(each.key, each.size) for each in found] == [(key, at + 1) for at, key in enumerate(keys)]
+    assert all(begun < each.modified_at < datetime.now(UTC) + timedelta(seconds=2) for each in found)
+    assert [each.key for each in store.list_objects("pub", "1")] == keys[16:32]
+    assert [each.key for each in store.list_objects("pub", "1f")] == [keys[31]]
+    assert [each.key for each in store.list_objects(private)] == [PRIVATE]
+    store.delete(keys[31])
+    assert [each.key for each in store.list_objects("pub", "1f")] == []
+
+
+def test_only_key_spaces_are_listed(store: ChunkStore) -> None:
+    for space, prefix in (
+        ("", ""),
+        ("tmp", ""),
+        ("up", ""),
+        ("t", ""),
+        ("t/..", ""),
+        ("pub", "/"),
+        ("pub", "A"),
+    ):
+        with pytest.raises(ValueError, match="not a key space"):
+            list(store.list_objects(space, prefix))
 
 
 NO_KEYS = [

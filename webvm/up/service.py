@@ -49,6 +49,7 @@ WORKER = (
     *("-m", "celery", "-A", "webvm.celery", "worker", "--pool", "solo", "--concurrency", "1"),
     *("--prefetch-multiplier", "1", "--loglevel", "info"),
     *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+    "--beat",  # the schedule: garbage collection and the like
 )
 
 

@@ -1,0 +1,141 @@
+"""Objects that no row knows: what a crash between storing bytes and writing their row leaves behind.
+
+They harm nobody and count against nobody, so they are looked for rarely, by listing the store. One is only
+touched when it is a day old, and only behind a row that says that it is being deleted: whoever uploads the
+same bytes at that moment waits for the end of it, as with any deletion.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from storage.chunks import store_key
+from storage.codec import decode_frame, digest_of
+from storage.errors import BadChunk, ChunkNotFound
+from storage.gc.sweep import delete_claimed
+from storage.models import Chunk, ChunkState, PublishJob, PublishState
+from storage.packs import MAX_PACK_BYTES
+from storage.states import CLAIM_LASTS, charge, lock_tenants
+from storage.stores import StoredObject, get_store
+from webvm.accounts.audit import record
+from webvm.accounts.models import Tenant, User
+from webvm.errors import PermissionDenied
+
+ORPHAN_AGE = timedelta(days=1)
+# Names of a tenant's rows that are in memory at one time, about; more are compared in several listings.
+_NAMES_AT_ONCE = 100_000
+_log = logging.getLogger(__name__)
+
+
+def find_orphans(*, now: datetime | None = None) -> Iterator[StoredObject]:
+    """Old objects without a row, space by space. Costs a listing of the store and the names of all rows."""
+    now = now or timezone.now()
+    for space in get_store().list_spaces():
+        home = _home_of(space)
+        if home is None and _is_publishing():
+            continue  # what is published is stored long before its rows
+        count = Chunk.objects.filter(home=home).count()
+        digits = 0 if count <= _NAMES_AT_ONCE else 1 if count <= 16 * _NAMES_AT_ONCE else 2
+        for part in range(16**digits):
+            prefix = f"{part:0{digits}x}" if digits else ""
+            old = [
+                found
+                for found in get_store().list_objects(space, prefix)
+                if found.modified_at < now - ORPHAN_AGE
+            ]
+            # Read after the listing, so that what was stored and then got its row is not taken for an orphan.
+            known = _known_names(home, prefix) if old else set()
+            yield from (found for found in old if bytes.fromhex(found.key[-64:]) not in known)
+
+
+def delete_orphans(*, acting_user: User | None, now: datetime | None = None) -> tuple[int, int]:
+    """Deletes them; how many, and their stored bytes. `acting_user` None is the command line or the schedule.
+
+    Raises `PermissionDenied`, `StoreUnavailable`.
+    """
+    if acting_user is not None and not (acting_user.is_active and acting_user.is_staff):
+        raise PermissionDenied("Only admins of this site collect garbage.")
+    now = now or timezone.now()
+    _finish_public(now)
+    count = size = 0
+    for orphan in find_orphans(now=now):
+        if _delete(orphan, now):
+            count, size = count + 1, size + orphan.size
+    if count:
+        record("delete_orphans", acting_user=acting_user, objects=count, stored_bytes=size)
+    return count, size
+
+
+def _home_of(space: str) -> UUID | None:
+    return None if space == "pub" else UUID(space.removeprefix("t/"))
+
+
+def _is_publishing() -> bool:
+    return PublishJob.objects.filter(state__in=[PublishState.QUEUED, PublishState.RUNNING]).exists()
+
+
+def _known_names(home: UUID | None, prefix: str) -> set[bytes]:
+    """The names of the objects that rows know, in any state. A tenant without a row has none."""
+    if home is not None and not Tenant.objects.filter(pk=home).exists():
+        return set()
+    # A row that was adopted elsewhere keeps nothing: its home's own row does.
+    rows = Chunk.objects.filter(home=home, tenant=home).values_list("digest", flat=True)
+    names = (store_key(home, bytes(digest))[-64:] for digest in rows.iterator(chunk_size=5000))
+    return {bytes.fromhex(name) for name in names if name.startswith(prefix)}
+
+
+def _delete(orphan: StoredObject, now: datetime) -> bool:
+    home = _home_of(orphan.key.rpartition("/")[0])
+    store = get_store()
+    try:
+        raw = decode_frame(store.get(orphan.key), MAX_PACK_BYTES)
+    except ChunkNotFound:
+        return False
+    except BadChunk:
+        raw = b""
+    digest = digest_of(raw)
+    has_tenant = home is None or Tenant.objects.filter(pk=home).exists()
+    if not has_tenant or not raw or store_key(home, digest) != orphan.key:
+        # Nobody can upload to the space, or it is no chunk at all: no name to wait for.
+        store.delete(orphan.key)
+        return True
+    row = Chunk(
+        tenant_id=home,
+        home_id=home,
+        digest=digest,
+        raw_size=len(raw),
+        stored_size=orphan.size,
+        state=ChunkState.DELETED,
+        state_at=now,
+    )
+    try:
+        with transaction.atomic():
+            if home is not None:
+                lock_tenants(home)
+                charge(home, condemned=orphan.size)
+            row.save(force_insert=True)
+    except IntegrityError:
+        return False  # somebody has uploaded the same bytes since, and uses the object
+    if home is not None:
+        return delete_claimed(home, [(row.pk, digest)], now).objects == 1
+    # A job that begins from here on sees the row and waits; one that has begun may be using the object.
+    if not _is_publishing():
+        store.delete(orphan.key)
+        row.delete()
+        return True
+    row.delete()
+    return False
+
+
+def _finish_public(now: datetime) -> None:
+    """Deletions of public orphans that a crash cut off."""
+    left = Chunk.objects.filter(tenant=None, state=ChunkState.DELETED, state_at__lt=now - CLAIM_LASTS)
+    for row in left:
+        get_store().delete(store_key(None, bytes(row.digest)))
+        row.delete()

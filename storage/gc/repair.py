@@ -1,0 +1,108 @@
+"""Mending what `verify` found, with bytes that prove themselves by their digest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from django.db import IntegrityError, transaction
+
+from storage.chunks import HomeId, mend, store_key
+from storage.codec import CHUNK_BYTES, decode_frame, digest_of, encode_frame
+from storage.errors import BadChunk, BadPack, ChunkNotFound
+from storage.gc.verify import BROKEN, CONDEMNED, MISSING, NO_ROW, Damage, read_object
+from storage.models import Chunk, ChunkState, ImageVersion
+from storage.packs import MAX_PACK_BYTES, decode_pack
+from storage.states import batches, charge, lock_tenants, revive
+from storage.stores import get_store
+from webvm.accounts.audit import record
+from webvm.accounts.models import Tenant, User
+from webvm.errors import PermissionDenied
+
+
+def repair(damages: Iterable[Damage], *, acting_user: User | None) -> list[Damage]:
+    """Mends what it can, from any other copy in the store; answers what it has mended.
+
+    What remains stays marked, and the next client that has its bytes is asked to upload them. `acting_user`
+    None is the command line. Raises `PermissionDenied`, `StoreUnavailable`.
+    """
+    if acting_user is not None and not (acting_user.is_active and acting_user.is_staff):
+        raise PermissionDenied("Only admins of this site repair the storage.")
+    todo = list(damages)
+    mended = [damage for damage in todo if _restore_row(damage)]
+    for damage, raw in _other_copies([damage for damage in todo if damage.what in {MISSING, BROKEN}]):
+        mend(damage.home, damage.digest, encode_frame(raw))
+        mended.append(damage)
+    if mended:
+        digests = [damage.digest.hex() for damage in mended[:1000]]
+        record("repair_storage", acting_user=acting_user, count=len(mended), chunks=digests)
+    return mended
+
+
+def _restore_row(damage: Damage) -> bool:
+    """The row of what is alive, when its bytes are there."""
+    if damage.what == CONDEMNED and damage.home is not None:
+        return bool(revive(damage.home, [damage.digest], ChunkState.LIVE))
+    if damage.what != NO_ROW:
+        return False
+    try:
+        frame = get_store().get(store_key(damage.home, damage.digest))
+        raw = decode_frame(frame, CHUNK_BYTES if damage.home else MAX_PACK_BYTES)
+    except (ChunkNotFound, BadChunk, Tenant.DoesNotExist):
+        return False
+    if digest_of(raw) != damage.digest:
+        return False
+    row = Chunk(
+        tenant_id=damage.home,
+        home_id=damage.home,
+        digest=damage.digest,
+        raw_size=len(raw),
+        stored_size=len(frame),
+        node_level=damage.level,
+    )
+    try:
+        with transaction.atomic():
+            lock_tenants(damage.home)
+            row.save(force_insert=True)
+            if damage.home is not None:
+                charge(damage.home, used=len(frame))
+    except IntegrityError:
+        # It is there as a chunk that no commit has accepted as a node.
+        rows = Chunk.objects.filter(tenant=damage.home, digest=damage.digest, state=ChunkState.LIVE)
+        return bool(rows.update(node_level=damage.level))
+    return True
+
+
+def _other_copies(damages: list[Damage]) -> Iterator[tuple[Damage, bytes]]:
+    """The raw bytes of those that are somewhere else too: in another key space, or in an image's packs."""
+    left = dict.fromkeys(damages)
+    for batch in batches({damage.digest for damage in damages}):
+        places: dict[bytes, set[tuple[HomeId, int]]] = {}
+        rows = Chunk.objects.filter(digest__in=batch, is_damaged=False).exclude(state=ChunkState.DELETED)
+        for digest, home, raw_size in rows.values_list("digest", "home_id", "raw_size"):
+            places.setdefault(bytes(digest), set()).add((home, raw_size))
+        for damage in [damage for damage in left if damage.digest in places]:
+            for place, raw_size in places[damage.digest]:
+                try:
+                    raw = read_object(place, damage.digest, raw_size)
+                except (ChunkNotFound, BadChunk):
+                    continue
+                del left[damage]
+                yield damage, raw
+                break
+    if not left:
+        return
+    for version in ImageVersion.objects.only("warm_pack", "boot_pack").iterator():
+        for pack in (version.warm_pack, version.boot_pack):
+            chunks = _chunks_of_pack(bytes.fromhex(pack))
+            for damage in [damage for damage in left if damage.digest in chunks]:
+                del left[damage]
+                yield damage, chunks[damage.digest]
+            if not left:
+                return
+
+
+def _chunks_of_pack(digest: bytes) -> dict[bytes, bytes]:
+    try:
+        return decode_pack(read_object(None, digest, MAX_PACK_BYTES))
+    except (ChunkNotFound, BadChunk, BadPack):
+        return {}
