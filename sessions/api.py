@@ -39,6 +39,7 @@ from sessions.schemas import (
     VMPatch,
 )
 from sessions.thumbnails import picture_type
+from storage.cookies import set_chunk_cookies
 from webvm.accounts.access import find_tenant, signed_in, tenants_of
 from webvm.accounts.auth import OPEN_AUTH
 from webvm.accounts.journal import journal_key, journal_owner
@@ -117,10 +118,12 @@ def open_vm(request: HttpRequest, vm_id: UUID, snapshot: UUID | None = None) -> 
     summary="Index nodes and chunk URLs",
     url_name="locate_chunks",
 )
-def locate_chunks(request: HttpRequest, vm_id: UUID, payload: LocateIn) -> Any:
-    return opening.locate_chunks(
+def locate_chunks(request: HttpRequest, response: HttpResponse, vm_id: UUID, payload: LocateIn) -> Any:
+    located, tenants = opening.locate_chunks(
         signed_in(request), vm_id, snapshot_id=payload.snapshot, device=payload.device, leaves=payload.leaves
     )
+    set_chunk_cookies(response, tenants)
+    return located
 
 
 @router.post(

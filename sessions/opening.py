@@ -54,6 +54,7 @@ def describe_vm(user: User, vm_id: UUID, snapshot_id: UUID | None = None) -> Ope
             boot_pack_bytes=version.boot_pack_bytes,
         ),
         chunk_base_url=settings.CHUNK_BASE_URL,
+        chunk_cookies=settings.CHUNK_SIGNING == "cloudfront",
         locate_url=reverse("api:locate_chunks", args=[vm.pk]),
         socket_url=f"/ws/vms/{vm.pk}/",
     )
@@ -61,9 +62,9 @@ def describe_vm(user: User, vm_id: UUID, snapshot_id: UUID | None = None) -> Ope
 
 def locate_chunks(
     user: User, vm_id: UUID, *, snapshot_id: UUID | None, device: DeviceName, leaves: list[int]
-) -> Located:
+) -> tuple[Located, set[UUID]]:
     """Index nodes on the way to the leaves, and URLs of the private chunks they name (`snapshot_id` None: the
-    image).
+    image), with the tenants that those are of.
 
     Raises `NotFound`, `InvalidInput`.
     """
@@ -75,7 +76,8 @@ def locate_chunks(
     member = require_role(user, vm.tenant).pk
     found = locate(wanted.root, wanted.home, wanted.blocks, leaves, member)
     nodes = {digest: base64.b64encode(raw).decode("ascii") for digest, raw in found.nodes.items()}
-    return Located(nodes=nodes, urls=found.urls, expires_in=found.expires_in)
+    located = Located(nodes=nodes, urls=found.urls, expires_in=found.expires_in)
+    return located, found.spaces
 
 
 def snapshot_of(vm: VM, snapshot_id: UUID) -> Snapshot:

@@ -244,6 +244,7 @@ class OpenDescriptor(Schema):
     memory: DeviceOut | None
     image: OpenImage
     chunk_base_url: str
+    chunk_cookies: bool = Field(description="Private chunks are to be fetched with the cookies of `locate`")
     locate_url: str
     socket_url: str
 

@@ -109,6 +109,18 @@ def mail(url: str) -> dict[str, object]:
     }
 
 
+def chunk_signing(kind: str) -> str:
+    if kind not in {"secure_link", "cloudfront"}:
+        raise ValueError(f"WEBVM_CHUNK_SIGNING must be secure_link or cloudfront, not {kind!r}")
+    if kind == "cloudfront":
+        for name in ("CLOUDFRONT_KEY_ID", "CLOUDFRONT_PRIVATE_KEY"):
+            if not env(name):
+                raise ValueError(f"WEBVM_CHUNK_SIGNING=cloudfront needs WEBVM_{name}")
+        if not env("CHUNK_BASE_URL").startswith("https://"):
+            raise ValueError("WEBVM_CHUNK_SIGNING=cloudfront needs WEBVM_CHUNK_BASE_URL=https://…")
+    return kind
+
+
 def chunk_signing_key(key: str) -> str:
     """The key that the CDN has too; "" for one that only this service knows."""
     if key and not re.fullmatch(r"[\w-]{32,128}", key, re.ASCII):
@@ -272,7 +284,10 @@ CHUNK_STORE = env("CHUNK_STORE", "local")
 CHUNK_DIR = Path(env("CHUNK_DIR", str(DATA_DIR / "chunks")))
 CHUNK_BASE_URL = env("CHUNK_BASE_URL", "/chunks/")
 # What opens private chunks at that address (docs/design/delivery.md): `secure_link` or `cloudfront`.
-CHUNK_SIGNING = env("CHUNK_SIGNING", "secure_link")
+CLOUDFRONT_KEY_ID = env("CLOUDFRONT_KEY_ID")
+CLOUDFRONT_PRIVATE_KEY = env("CLOUDFRONT_PRIVATE_KEY")  # PEM
+CLOUDFRONT_COOKIE_DOMAIN = env("CLOUDFRONT_COOKIE_DOMAIN")  # one above both the site's and the CDN's host
+CHUNK_SIGNING = chunk_signing(env("CHUNK_SIGNING", "secure_link"))
 CHUNK_SIGNING_KEY = chunk_signing_key(env("CHUNK_SIGNING_KEY"))
 S3_BUCKET = env("S3_BUCKET")
 S3_ENDPOINT_URL = env("S3_ENDPOINT_URL") or None

@@ -1,4 +1,4 @@
-"""A session with its chunks in S3 and nginx in front as the CDN: what goes where, counted in a real browser."""
+"""A session with its chunks in S3 and nginx as the CDN: what goes where, counted in a real browser."""
 
 from __future__ import annotations
 

@@ -20,6 +20,13 @@ export type Locate = (
 const BATCH = 8;
 /** The server's limit of leaves in one request. */
 const MAX_LEAVES = 64;
+/** A browser opens six connections to a host over HTTP/1.1; more requests would only wait there, without order. */
+const CONNECTIONS = 6;
+/**
+ * Requests at once over HTTP/2, where they share a connection: enough that a far CDN's delay is not waited for again and again
+ * (docs/design/delivery.md has the figures), few enough that what is urgent is not behind many.
+ */
+const STREAMS = 24;
 /** URLs are renewed before they end, ms; and assumed to be good for this long when the server does not say. */
 const MARGIN = 10_000;
 const DEFAULT_LIFE = 60_000;
@@ -50,6 +57,11 @@ export class Locator {
 
   publicUrl(digest: string): string {
     return `${this.options.baseUrl}pub/${digest}`;
+  }
+
+  /** How many requests at once make sense. A CDN speaks HTTP/2 to whoever comes over TLS; this service itself may not. */
+  get concurrent(): number {
+    return /^https:/.test(this.options.baseUrl) ? STREAMS : CONNECTIONS;
   }
 
   /** Where many chunks are had at once, and what their URLs begin with; undefined where another host serves the chunks. */

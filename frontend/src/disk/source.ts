@@ -43,14 +43,11 @@ export interface SourceOptions {
   onChunk?: (digest: string, raw: Uint8Array, isPublic: boolean) => void;
 }
 
-/** A browser opens six connections to a host; more requests would only wait there, without order. */
-const CONCURRENT = 6;
-
 export class ChunkSource {
   readonly traffic: Record<Kind, Traffic>;
   private readonly memory: MemoryStore;
   private readonly loading = new Map<string, Promise<Uint8Array>>();
-  private readonly gate = new Gate(CONCURRENT);
+  private readonly gate: Gate;
   private readonly clock: Clock;
   private readonly bulk: Bulk;
   /** Writes into the cache that wait for a better moment; undefined while they need not. */
@@ -58,6 +55,7 @@ export class ChunkSource {
 
   constructor(private readonly options: SourceOptions) {
     this.memory = new MemoryStore(options.memoryBytes);
+    this.gate = new Gate(options.locator.concurrent);
     this.clock = options.clock ?? realClock;
     const kinds: Kind[] = ["index", "firmware", "warm_pack", "boot_pack", "memory", "disk"];
     const none = (): Traffic => ({ requests: 0, bytes: 0, cachedRequests: 0, cachedBytes: 0, failures: 0 });

@@ -53,6 +53,8 @@ export interface OpenDescriptor {
     boot_pack_bytes: number;
   };
   chunk_base_url: string;
+  /** Private chunks are fetched with the cookies that `locate` has set. */
+  chunk_cookies?: boolean;
 }
 
 export interface LocateRequest {

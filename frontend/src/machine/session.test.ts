@@ -170,6 +170,23 @@ describe("a session", { timeout: 30_000 }, () => {
     expect(await second.ask("r\x58", 1)).toEqual([BASE.get(11)![0]]);
   });
 
+  it("sends a CDN's cookies with private chunks, and with nothing else", async () => {
+    for (const cookies of [true, false]) {
+      const server = new ChunkServer();
+      const first = tabOf(server, await image(server));
+      await first.start();
+      const saved = await first.commit(await first.session.prepareSave(), "s1");
+      server.requests.length = 0;
+      server.bundling = "refused";
+      await tabOf(server, { ...saved, chunk_cookies: cookies }).start();
+      expect(server.requests.some(({ url }) => url.startsWith("/chunks/t/"))).toBe(true);
+      expect(server.requests.some(({ url }) => url.startsWith("/chunks/pub/"))).toBe(true);
+      for (const { url, credentials } of server.requests) {
+        expect(credentials).toBe(cookies && url.startsWith("/chunks/t/") ? "include" : undefined);
+      }
+    }
+  });
+
   it("uploads little when little has changed, and nothing twice", async () => {
     const server = new ChunkServer();
     const tab = tabOf(server, await image(server));

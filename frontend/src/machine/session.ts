@@ -307,7 +307,7 @@ export class Session {
     const known: KnownBlocks = new KnownBlocks((digest) => source.local(digest));
     const source: ChunkSource = new ChunkSource({
       locator,
-      fetch: this.options.fetch,
+      fetch: descriptor.chunk_cookies ? withCookies(this.options.fetch, descriptor) : this.options.fetch,
       cache,
       memoryBytes: MEMORY_BYTES,
       onChunk: (digest, raw, isPublic) => {
@@ -392,6 +392,11 @@ export class Session {
     this.phases[name] = Math.round(performance.now() - started);
     return result;
   }
+}
+
+/** Sends a CDN its cookies with private chunks, and with nothing else: public ones allow every origin, which excludes cookies. */
+function withCookies(fetch: Fetch, { chunk_base_url: base }: OpenDescriptor): Fetch {
+  return (url, init) => fetch(url, url.startsWith(`${base}t/`) ? { ...init, credentials: "include" } : init);
 }
 
 function memoryBlocks({ machine }: OpenDescriptor): number {

@@ -10,7 +10,12 @@ export type Answer = Response | "silence" | "unreachable";
 
 export class ChunkServer {
   readonly chunks = new Map<string, Uint8Array>();
-  readonly requests: { digest: string; url: string; cache: RequestCache | undefined }[] = [];
+  readonly requests: {
+    digest: string;
+    url: string;
+    cache: RequestCache | undefined;
+    credentials: RequestCredentials | undefined;
+  }[] = [];
   /** Answers instead of the server; undefined lets it answer. `times`: how often this digest was asked for before. */
   interfere: (digest: string, times: number, cache: RequestCache | undefined) => Answer | undefined = () =>
     undefined;
@@ -33,7 +38,7 @@ export class ChunkServer {
     if (init.method === "POST") return this.bundle(String(init.body).split("\n"));
     const digest = /[0-9a-f]{64}/.exec(url)?.[0] ?? "";
     const times = this.requests.filter((request) => request.digest === digest).length;
-    this.requests.push({ digest, url, cache: init.cache });
+    this.requests.push({ digest, url, cache: init.cache, credentials: init.credentials });
     const answer = this.interfere(digest, times, init.cache);
     if (answer === "unreachable") throw new TypeError("fetch failed");
     if (answer === "silence") {
