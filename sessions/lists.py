@@ -22,7 +22,7 @@ def listed_vms(tenants: Sequence[Tenant], *, deleted: bool = False) -> QuerySet[
         "tenant", "head", "image_version__image", "lease_user", "created_by"
     )
     query = query.filter(deleted_at__gt=oldest_undo()) if deleted else query.filter(deleted_at=None)
-    return query.defer("head__thumbnail", *BULKY)
+    return query.defer("head__thumbnail", "image_version__read_trails", *BULKY)
 
 
 def listed_snapshots(vm: VM, *, deleted: bool = False) -> QuerySet[Snapshot]:

@@ -52,6 +52,7 @@ def describe_vm(user: User, vm_id: UUID, snapshot_id: UUID | None = None) -> Ope
             warm_pack_bytes=version.warm_pack_bytes,
             boot_pack=version.boot_pack,
             boot_pack_bytes=version.boot_pack_bytes,
+            read_trails=version.read_trails,
         ),
         chunk_base_url=settings.CHUNK_BASE_URL,
         chunk_cookies=settings.CHUNK_SIGNING == "cloudfront",

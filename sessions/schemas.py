@@ -232,6 +232,7 @@ class OpenImage(Schema):
     warm_pack_bytes: int
     boot_pack: str
     boot_pack_bytes: int
+    read_trails: list[list[int]]
 
 
 class OpenDescriptor(Schema):

@@ -146,6 +146,10 @@ class ImageVersion(models.Model):
     boot_trace = models.JSONField(
         default=list, help_text="Disk chunk numbers (256 KiB each) in order of first read at a cold boot"
     )
+    read_trails = models.JSONField(
+        default=list,
+        help_text="For each rehearsed command, the disk chunk numbers that it reads first, in that order",
+    )
     facts = models.JSONField(
         default=dict, help_text="Package versions, sizes, times of the publishing steps in seconds"
     )

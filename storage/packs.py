@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import zstandard
 
-from storage.codec import CHUNK_BYTES, LEVEL, digest_of
+from storage.codec import CHUNK_BYTES, MAX_WINDOW_BYTES, digest_of
 from storage.errors import BadPack
 
 _MAGIC = b"WVP1"
@@ -15,6 +15,9 @@ _HEADER = struct.Struct("<4sI")
 _ENTRY = struct.Struct("<32sI")
 # The client holds a pack in memory while it unpacks it.
 MAX_PACK_BYTES = 512 * 1024 * 1024
+# Made once, waited for by everybody: a fifth smaller than at level 3 (starter: 13.9 and 11.1 MB).
+PACK_LEVEL = 19
+JOB_BYTES = 8 * 1024 * 1024
 
 
 def encode_pack(chunks: Sequence[bytes]) -> bytes:
@@ -45,4 +48,12 @@ def decode_pack(pack: bytes) -> dict[bytes, bytes]:
 
 def compress_pack(pack: bytes, threads: int) -> bytes:
     """The stored form: one zstd frame, made by `threads` threads."""
-    return zstandard.ZstdCompressor(level=LEVEL, write_content_size=True, threads=threads).compress(pack)
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        PACK_LEVEL,
+        source_size=len(pack),
+        window_log=min(MAX_WINDOW_BYTES.bit_length() - 1, max(10, len(pack).bit_length())),
+        write_content_size=True,
+        threads=threads,
+        job_size=JOB_BYTES,
+    )
+    return zstandard.ZstdCompressor(compression_params=parameters).compress(pack)

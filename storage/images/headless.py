@@ -25,6 +25,7 @@ TITLES = {
     "settle": "Preparing the warm snapshot",
     "snapshot": "Taking the warm snapshot",
     "resume": "Trying out the warm snapshot",
+    "rehearse": "Rehearsing what people run first",
     "trace": "Recording the boot trace",
 }
 MAX_AGENT_LINE = 64 * 1024

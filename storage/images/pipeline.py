@@ -18,13 +18,15 @@ from storage.images.built import BuiltDisk
 from storage.images.cut import Device, cut_disk, cut_memory
 from storage.images.recipe import Recipe
 from storage.images.report import Report
-from storage.images.shelf import Shelf
+from storage.images.shelf import Shelf, in_threads
 from storage.images.work import cache_dir, copy_sparse, locked, once, prune
 from storage.packs import compress_pack, encode_pack
 
 # Blocks behind the RAM pages that hold the machine's device state (docs/design/formats.md).
 STATE_BLOCKS = 8192
 PAGES_PER_MIB = 256
+# Every descriptor of a machine carries the trails: 2048 chunks are half a gigabyte read by one command.
+MOST_IN_TRAIL = 2048
 
 
 @dataclass(frozen=True)
@@ -39,14 +41,21 @@ class Booted:
         return self.folder / "disk.img"
 
     def trace(self) -> list[int]:
-        trace = json.loads((self.folder / "trace.json").read_bytes())
-        if not isinstance(trace, list) or not all(isinstance(number, int) for number in trace):
-            raise PublishFailed("The boot trace is not a list of numbers.")
-        return trace
+        return _numbers(json.loads((self.folder / "trace.json").read_bytes()))
+
+    def trails(self) -> list[list[int]]:
+        trails = json.loads((self.folder / "trails.json").read_bytes())
+        return [_numbers(trail)[:MOST_IN_TRAIL] for trail in trails]
 
     def facts(self) -> dict[str, Any]:
         facts: dict[str, Any] = json.loads((self.folder / "result.json").read_bytes())
         return facts
+
+
+def _numbers(value: object) -> list[int]:
+    if not isinstance(value, list) or not all(isinstance(number, int) for number in value):
+        raise PublishFailed("A trace of the boot is not a list of numbers.")
+    return value
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,7 @@ def boot(recipe: Recipe, built: BuiltDisk, report: Report) -> Booted:
         "prompt": recipe.prompt,
         "configure": recipe.commands(),
         "settle": list(recipe.settle),
+        "rehearse": list(recipe.rehearse),
         "timeout_s": recipe.timeout_s,
     }
     program = hashlib.sha256(headless.PROGRAM.read_bytes()).hexdigest() if headless.PROGRAM.exists() else ""
@@ -124,9 +134,10 @@ def shelve(built: BuiltDisk, booted: Booted, report: Report) -> Product:
     report.step("Packing what a start reads")
     trace = booted.trace()
     warm = [*disk.nodes.values(), *memory.nodes.values(), *(load() for load in memory.chunks.values())]
-    warm_pack, warm_bytes = _put_pack(shelf, warm, report)
+    warm_pack, warm_bytes = _put_pack(shelf, warm, booted.folder, report)
     boot_chunks = dict.fromkeys(disk.by_number[number] for number in trace if number in disk.by_number)
-    boot_pack, boot_bytes = _put_pack(shelf, (disk.chunks[digest]() for digest in boot_chunks), report)
+    boot = (disk.chunks[digest]() for digest in boot_chunks)
+    boot_pack, boot_bytes = _put_pack(shelf, boot, booted.folder, report)
 
     fields = {
         "machine": {**booted.machine, **blobs},
@@ -139,6 +150,7 @@ def shelve(built: BuiltDisk, booted: Booted, report: Report) -> Product:
         "boot_pack": boot_pack,
         "boot_pack_bytes": boot_bytes,
         "boot_trace": trace,
+        "read_trails": booted.trails(),
     }
     facts = {
         "packages": built.packages,
@@ -150,13 +162,23 @@ def shelve(built: BuiltDisk, booted: Booted, report: Report) -> Product:
     return Product(fields, facts, shelf)
 
 
-def _put_pack(shelf: Shelf, chunks: Iterable[bytes], report: Report) -> tuple[str, int]:
-    """Stores a pack; returns its digest and how many bytes it takes in the store."""
+def _put_pack(shelf: Shelf, chunks: Iterable[bytes], folder: Path, report: Report) -> tuple[str, int]:
+    """Stores a pack; returns its digest and how many bytes it takes in the store.
+
+    Compressing it takes a while, so its frame is kept in `folder`, beside what it was made from.
+    """
     raw = encode_pack(list(chunks))
     report.tick()
-    frame = compress_pack(raw, threads=os.cpu_count() or 1)
-    report.tick()
     digest = digest_of(raw)
+
+    def make(out: Path) -> None:
+        made = in_threads(partial(compress_pack, raw), [os.cpu_count() or 1], report.tick)
+        (out / "frame").write_bytes(next(iter(made)))
+
+    kept = folder / f"pack-{digest.hex()[:24]}"
+    with locked(folder.parent, report):
+        once(kept, make)
+    frame = (kept / "frame").read_bytes()
     shelf.put_frame(digest, len(raw), frame)
     return digest.hex(), len(frame)
 

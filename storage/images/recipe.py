@@ -50,8 +50,8 @@ class Settings:
 class Recipe:
     """One image. `exclude` are dpkg path globs (`*` matches `/` too) of files that are left out, `include`
     brings some of them back. `configure` runs in the guest once the packages are configured, `settle` right
-    before the warm snapshot; `prompt` is a regular expression (JavaScript and Python alike) of the ready
-    shell prompt.
+    before the warm snapshot, `rehearse` in a copy resumed from it, to learn what such commands read; `prompt`
+    is a regular expression (JavaScript and Python alike) of the ready shell prompt.
     """
 
     slug: str
@@ -66,6 +66,7 @@ class Recipe:
     files: tuple[RecipeFile, ...]
     configure: tuple[str, ...]
     settle: tuple[str, ...]
+    rehearse: tuple[str, ...]
     prompt: str
     timeout_s: int
 
@@ -185,6 +186,7 @@ def parse_recipe(text: str) -> Recipe:
         raise boot.wrong("prompt", f"is not a regular expression: {error}") from error
     configure = boot.texts("configure", most=100, length=64 << 10)
     settle = boot.texts("settle", most=100, length=64 << 10)
+    rehearse = boot.texts("rehearse", most=20, length=64 << 10)
     timeout_s = boot.number("timeout_s", 900, 30, 24 * 3600)
     boot.finish()
     top.finish()
@@ -201,6 +203,7 @@ def parse_recipe(text: str) -> Recipe:
         files=files,
         configure=configure,
         settle=settle,
+        rehearse=rehearse,
         prompt=prompt,
         timeout_s=timeout_s,
     )

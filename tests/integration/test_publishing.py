@@ -157,6 +157,9 @@ class TestProduct:
         assert version.boot_trace == [7, 0, 3, 200, 7]
         assert [int.from_bytes(raw[:4], "little") for raw in chunks] == [7, 0, 200]
 
+    def test_what_rehearsed_commands_read_is_kept(self) -> None:
+        assert version_of(publish()).read_trails == [[0, 200], [1, 200]]
+
     def test_firmware_and_kernel_are_blobs(self) -> None:
         version = version_of(publish())
         assert version.machine["memory_mib"] == 64

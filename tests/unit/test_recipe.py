@@ -42,6 +42,7 @@ def test_files_commands_and_kernel_options_are_read() -> None:
         SMALL
         + """configure = ["true"]
 settle = ["sync"]
+rehearse = ["make --version"]
 [settings]
 cmdline = "quiet"
 [[files]]
@@ -54,6 +55,7 @@ owner = "1000:100"
     assert recipe.files == (RecipeFile("/etc/motd", "Hello\n", 0o600, 1000, 100),)
     assert recipe.commands() == ["/usr/lib/webvm/configure", "true"]
     assert recipe.settle == ("sync",)
+    assert recipe.rehearse == ("make --version",)
     assert recipe.settings.cmdline.endswith(" quiet")
 
 

@@ -4,12 +4,9 @@ import { BLOCK, CHUNK_BLOCKS, type BlockDevice, type SparseBlocks } from "../mac
 import { DiskError } from "./errors";
 import { LEAF_BLOCKS, type Extent } from "./index-node";
 import type { Device } from "./locator";
+import { ReadAhead } from "./read-ahead";
 import type { ChunkSource } from "./source";
 import { findExtent, type IndexTree } from "./tree";
-
-/** Read-ahead starts with this many chunks once reads follow each other and doubles up to the limit. */
-const AHEAD_FIRST = 1;
-const AHEAD_LIMIT = 8;
 
 interface Written {
   data: Uint8Array;
@@ -23,17 +20,24 @@ export class RemoteDisk implements BlockDevice {
   readonly blocks: number;
   private readonly overlay = new Map<number, Written>();
   private period = 0;
-  private nextExpected = -1;
-  private ahead = AHEAD_FIRST;
   /** Leaves that were asked for because something was written to them. */
   private readonly asked = new Set<number>();
+  private readonly ahead: ReadAhead;
 
+  /** `trails`: chunk numbers in the orders in which rehearsed commands read them. */
   constructor(
     private tree: IndexTree,
     private readonly source: ChunkSource,
     private readonly device: Device,
+    trails: readonly (readonly number[])[] = [],
   ) {
     this.blocks = tree.blocks;
+    this.ahead = new ReadAhead({
+      chunks: Math.ceil(this.blocks / CHUNK_BLOCKS),
+      trails,
+      isBusy: () => source.backlog > 0,
+      fetch: (chunk) => this.fetchAhead(chunk),
+    });
   }
 
   get dirtyBlocks(): number {
@@ -150,27 +154,28 @@ export class RemoteDisk implements BlockDevice {
     return parts;
   }
 
-  /** Fetches what lies behind a read that continues the one before. Failures are left to the read that needs the block. */
   private readAhead(firstBlock: number, count: number): void {
-    const sequential = firstBlock === this.nextExpected;
-    this.nextExpected = firstBlock + count;
-    if (!sequential) {
-      this.ahead = AHEAD_FIRST;
-      return;
-    }
-    const here = Math.floor((firstBlock + count - 1) / CHUNK_BLOCKS);
-    let started = false;
-    for (let chunk = here + 1; chunk <= here + this.ahead; chunk++) {
-      const block = chunk * CHUNK_BLOCKS;
-      if (block >= this.blocks || this.source.backlog > 0) break;
-      const leaf = Math.floor(block / LEAF_BLOCKS);
-      const extents = this.tree.leafNow(leaf);
-      const extent = extents && findExtent(extents, block % LEAF_BLOCKS);
-      if (!extent || this.source.peek(extent.digest)) continue;
-      started = true;
-      this.source.get(extent.digest, "disk", { device: this.device, leaf }).catch(() => undefined);
-    }
-    if (started) this.ahead = Math.min(this.ahead * 2, AHEAD_LIMIT);
+    const first = Math.floor(firstBlock / CHUNK_BLOCKS);
+    const last = Math.floor((firstBlock + count - 1) / CHUNK_BLOCKS);
+    this.ahead.note({ first, last, block: firstBlock, end: firstBlock + count });
+  }
+
+  /** Fetches the chunk with the first block of a 256 KiB piece. Failures are left to the read that needs it. */
+  private fetchAhead(chunk: number): Promise<void> | undefined {
+    const block = chunk * CHUNK_BLOCKS;
+    if (block >= this.blocks) return undefined;
+    const leaf = Math.floor(block / LEAF_BLOCKS);
+    const fetch = (extents: readonly Extent[]): Promise<unknown> | undefined => {
+      const extent = findExtent(extents, block % LEAF_BLOCKS);
+      if (!extent || this.source.peek(extent.digest)) return undefined;
+      return this.source.get(extent.digest, "disk", { device: this.device, leaf });
+    };
+    const extents = this.tree.leafNow(leaf);
+    const fetching = extents ? fetch(extents) : this.tree.leaf(leaf).then(fetch);
+    return fetching?.then(
+      () => undefined,
+      () => undefined,
+    );
   }
 }
 

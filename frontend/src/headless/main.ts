@@ -12,13 +12,15 @@
  *      "prompt": regular expression that the serial console shows when the machine is up,
  *      "configure": [shell commands run through the guest's agent, in order],
  *      "settle": [commands just before the warm snapshot],
+ *      "rehearse": [commands that people are likely to run first, for the read trails],
  *      "out": directory for the outputs, "timeout_s": for everything}
  *
  * Standard output is JSON lines: {type: "step", name, …}, {type: "console", text}, {type: "agent", text},
  * {type: "progress", done, total} (steps), {type: "error", step, message}, {type: "done"}. Exit status 0 only after "done".
  *
  * Outputs in `out`, complete when "done" was written: `memory.numbers` (u32 little endian, ascending), `memory.blocks` (4 KiB each, in
- * that order), `trace.json` (256 KiB chunk numbers of the disk in order of first read by a cold boot), `result.json`
+ * that order), `trace.json` (256 KiB chunk numbers of the disk in order of first read by a cold boot), `trails.json` (for each
+ * of `rehearse`, the chunk numbers that it read first, in that order), `result.json`
  * ({times: {step: ms}, capture: {paused_ms, blocks}, versions: {v86, node, layout}}).
  */
 
@@ -42,11 +44,12 @@ interface Spec {
   prompt: string;
   configure: string[];
   settle: string[];
+  rehearse: string[];
   out: string;
   timeout_s: number;
 }
 
-const STEPS = ["boot", "configure", "settle", "snapshot", "resume", "trace"] as const;
+const STEPS = ["boot", "configure", "settle", "snapshot", "resume", "rehearse", "trace"] as const;
 type Step = (typeof STEPS)[number];
 
 /** The guest has nothing more to say when its console was quiet for so long, ms. */
@@ -83,7 +86,7 @@ class Run {
 
   async all(): Promise<void> {
     const { memory, pausedMs } = await this.prepare();
-    await this.timed("resume", () => this.checkResume(memory));
+    const trails = await this.resume(memory);
     const trace = await this.timed("trace", () => this.traceBoot());
     const write = (name: string, data: string | Uint8Array): void =>
       writeFileSync(join(this.spec.out, name), data);
@@ -93,6 +96,7 @@ class Run {
     );
     write("memory.blocks", memory.data);
     write("trace.json", JSON.stringify(trace));
+    write("trails.json", JSON.stringify(trails));
     write(
       "result.json",
       JSON.stringify({
@@ -124,17 +128,31 @@ class Run {
     });
   }
 
-  /** The snapshot must come to life in a machine that has seen nothing of the first, and its shell must answer. */
-  private async checkResume(memory: SparseBlocks): Promise<void> {
+  /**
+   * The snapshot must come to life in a machine that has seen nothing of the first, and its shell must answer. Then it runs what
+   * people are likely to run, as they will: from the warm snapshot. What each command reads first is its trail.
+   */
+  private async resume(memory: SparseBlocks): Promise<number[][]> {
     const disk = new FileDisk(this.spec.disk, true);
     const guest = this.guest(disk);
-    const started = performance.now();
-    await guest.machine.resume(runsOf(memory));
-    report({ type: "step", name: "resumed", ms: Math.round(performance.now() - started) });
-    guest.machine.sendConsole(new TextEncoder().encode("echo resumed-$((6 * 7))\r"));
-    await guest.waitForConsole(/resumed-42/, "the resumed prompt to answer", RESUME_TIMEOUT);
+    await this.timed("resume", async () => {
+      const started = performance.now();
+      await guest.machine.resume(runsOf(memory));
+      report({ type: "step", name: "resumed", ms: Math.round(performance.now() - started) });
+      guest.machine.sendConsole(new TextEncoder().encode("echo resumed-$((6 * 7))\r"));
+      await guest.waitForConsole(/resumed-42/, "the resumed prompt to answer", RESUME_TIMEOUT);
+    });
+    const trails: number[][] = [];
+    await this.timed("rehearse", async () => {
+      for (const command of this.spec.rehearse) {
+        const before = disk.trace.length;
+        await this.commands(guest, [command]);
+        trails.push(disk.trace.slice(before));
+      }
+    });
     await guest.machine.destroy();
     disk.close();
+    return trails;
   }
 
   /**

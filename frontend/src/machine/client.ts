@@ -51,6 +51,8 @@ export interface OpenDescriptor {
     warm_pack_bytes: number;
     boot_pack: string;
     boot_pack_bytes: number;
+    /** For each command that was rehearsed when the image was published: the disk chunks it read, in that order. */
+    read_trails: number[][];
   };
   chunk_base_url: string;
   /** Private chunks are fetched with the cookies that `locate` has set. */

@@ -132,6 +132,7 @@ async function image(server: ChunkServer): Promise<OpenDescriptor> {
       warm_pack_bytes: 0,
       boot_pack: pack,
       boot_pack_bytes: 0,
+      read_trails: [],
     },
     chunk_base_url: "/chunks/",
   };

@@ -27,7 +27,7 @@ import { MachineError, STATE_BLOCKS, type Machine, type MachineEvents } from "./
 import { memoryRuns, parentMatcher } from "./parent-memory";
 import { Pc } from "./pc/pc";
 import type { SaveSummary } from "./messages";
-import { compressFrame } from "./zstd";
+import { compressFrame, loadEncoder } from "./zstd";
 
 export interface SessionOptions {
   fetch: Fetch;
@@ -89,7 +89,7 @@ export class Session {
     const memory = coldBoot ? null : descriptor.memory;
     const { source, locator, known, trees } = this.openDevices(descriptor, memory, cache);
     source.holdWrites();
-    const disk = new RemoteDisk(trees.disk, source, "disk");
+    const disk = new RemoteDisk(trees.disk, source, "disk", descriptor.image.read_trails);
     const readBlob = (blob: Blob): Promise<Uint8Array> => readWhole(source, blob);
     if (!memory) void source.loadPack(descriptor.image.boot_pack, "boot_pack").catch(() => undefined);
     const config = descriptor.machine;
@@ -139,6 +139,8 @@ export class Session {
     }
     this.unknown = undefined;
     await source.releaseWrites();
+    // Now, while there is a network: a save must be possible without one.
+    await loadEncoder().catch(() => undefined);
   }
 
   pause(): Promise<void> {
