@@ -5,9 +5,11 @@ from __future__ import annotations
 from django.urls import path
 
 from sessions import views
+from sessions.archives.views import import_page
 
 urlpatterns = [
     path("machines/", views.machines, name="machines"),
+    path("machines/import/", import_page, name="machines-import"),
     path("vms/create/", views.create, name="vm-create"),
     path("vms/<uuid:vm_id>/", views.console, name="vm-console"),
     path("vms/<uuid:vm_id>/rename/", views.rename, name="vm-rename"),

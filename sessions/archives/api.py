@@ -109,7 +109,7 @@ def _begun(parts: Iterator[bytes]) -> Generator[bytes]:
     return all_parts()
 
 
-@router.post("/vms/import", response={202: ImportOut}, summary="Import a machine")
+@router.post("/vms/import", response={202: ImportOut}, summary="Import a machine", url_name="import_vm")
 def import_vm(
     request: HttpRequest, tenant: UUID | None = None, name: str = "", key: UUID | None = None
 ) -> Any:
@@ -128,7 +128,7 @@ def import_vm(
     return Status(202, ImportOut.of(job))
 
 
-@router.get("/imports", response=ImportList, summary="Your latest imports")
+@router.get("/imports", response=ImportList, summary="Your latest imports", url_name="list_imports")
 def list_imports(request: HttpRequest) -> Any:
     return ImportList(items=[ImportOut.of(job) for job in latest_imports(signed_in(request))])
 

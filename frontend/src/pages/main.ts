@@ -3,6 +3,7 @@ import "./style.css";
 import { installConfirm } from "./confirm";
 import { installCopy } from "./copy";
 import { installFragmentForms } from "./fragment";
+import { installImport } from "./import";
 import { installMenus } from "./menu";
 import { installPublishJob } from "./publish";
 import { installShare } from "./share";
@@ -21,3 +22,4 @@ installSignOut(document);
 installFragmentForms(document);
 installShare(document); // after the fragment is in the form
 installPublishJob(document);
+installImport(document);
