@@ -106,7 +106,7 @@ class DeviceTaker:
                 raise BadIndex("The device does not have the size that it should have.")
             left -= len(raw)
             base = self._base_leaf(number)
-            if raw != _ZEROS[: len(raw)]:
+            if base or raw != _ZEROS[: len(raw)]:
                 self._take_leaf(number, memoryview(raw), base)
         if left:
             raise BadIndex("The device does not have the size that it should have.")
@@ -126,9 +126,9 @@ class DeviceTaker:
         self._base_chunks = {digest: _Chunk(digest) for digest in places}
         for at in range(0, len(raw), CHUNK_BYTES):
             piece = raw[at : at + CHUNK_BYTES]
-            if piece == _ZEROS[: len(piece)]:
-                continue
             runs, blocks = plan[at // CHUNK_BYTES], len(piece) // BLOCK
+            if not runs and piece == _ZEROS[: len(piece)]:
+                continue
             if len(runs) == 1 and runs[0][:3] == (0, blocks, 0) and runs[0].digest == digest_of(piece):
                 chunk = self._base_chunks[runs[0].digest]
                 leaf.add(at // BLOCK, blocks, chunk, 0)
@@ -146,11 +146,11 @@ class DeviceTaker:
             }
             for number_in in range(blocks):
                 block = piece[number_in * BLOCK : number_in * BLOCK + BLOCK]
-                if block == _ZEROS[:BLOCK]:
-                    continue
                 if number_in in there and block == before[number_in * BLOCK : number_in * BLOCK + BLOCK]:
                     place = there[number_in]
                     self._known.add(block, *place)
+                elif block == _ZEROS[:BLOCK]:
+                    continue
                 else:
                     place = self._known.find(block) or self._pack(block)
                 leaf.add(at // BLOCK + number_in, 1, *place)
@@ -179,6 +179,8 @@ class DeviceTaker:
             self._emit(self._waiting.popleft())
 
     def _emit(self, leaf: _WaitingLeaf) -> None:
+        if not leaf.runs:  # the base's blocks have become zeros
+            return
         extents = (Extent(run.first, run.count, run.chunk.digest or b"", run.offset) for run in leaf.runs)
         self._tree.add_leaf(leaf.number, make_leaf(extents))
 
