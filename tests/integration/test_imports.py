@@ -2,102 +2,49 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import socket
-import tarfile
 import uuid
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import zstandard
 from asgiref.sync import sync_to_async
 from django.conf import LazySettings
 
-from sessions.actions.vms import create_vm
-from sessions.archives.export import archive_parts
 from sessions.archives.imports import begin_import, cancel_import
-from sessions.archives.manifest import LAYOUTS, STATE_HEADER, STATE_MAGIC
 from sessions.archives.running import run_import
 from sessions.models import VM, ImportJob, Snapshot
-from sessions.tasks import import_archive
-from storage.codec import BLOCK, CHUNK_BYTES
+from storage.codec import BLOCK
 from storage.devices import read_bytes
 from storage.models import Chunk
 from storage.stores import get_store
 from storage.stores.local import LocalStore
+from tests.support.archives import (
+    World,
+    job_of,
+    make_world,
+    members_of,
+    pack,
+    post,
+)
 from tests.support.machines import (
     MEMORY_BLOCKS,
-    block,
     bring,
-    make_image,
     make_token,
     make_user,
     save,
 )
+from tests.support.pages import browser, call
 from webvm.accounts.models import AuditEntry, Membership, Tenant
 
 pytestmark = pytest.mark.django_db(transaction=True)
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def state_header(ram_mib: int = 1, vga_mib: int = 2, layout: int = LAYOUTS[0]) -> bytes:
-    return STATE_HEADER.pack(STATE_MAGIC, layout, ram_mib << 20, vga_mib << 20).ljust(BLOCK, b"\0")
-
-
-class World:
-    def __init__(self, spool: Path) -> None:
-        self.spool = spool
-        self.version, image = make_image()
-        self.machine = image.copy()
-        self.ada, self.bob = make_user("ada@example.org"), make_user("bob@example.org")
-        self.token = make_token(self.bob)
-        self.vm = create_vm("tiny", acting_user=self.ada, name="A <b>machine</b>")
-        scattered = {number: block(f"changed {number}") for number in range(3, 1400, 70)}
-        bring(self.vm.tenant, self.machine, self.machine.disk.write(scattered))
-        # The page cache: pages that are blocks of the disk.
-        pages = {256: state_header(), 20: block("tiny disk 1500"), 21: scattered[73], 22: block("its own")}
-        bring(self.vm.tenant, self.machine, self.machine.memory.write(pages))
-        self.snapshot = save(self.vm, self.machine, "one", self.ada)
-        self.archive = b"".join(archive_parts(Snapshot.objects.get(pk=self.snapshot.pk)))
-
-    @property
-    def tenant(self) -> Tenant:
-        return Tenant.objects.get(memberships__user=self.bob)
-
-    def facts(self) -> tuple[Any, ...]:
-        """All that a refused import must leave alone."""
-        files = sorted(path.name for path in self.spool.glob("*"))
-        chunks = Chunk.objects.filter(tenant=self.tenant).count()
-        return VM.objects.count(), Snapshot.objects.count(), chunks, self.tenant.used_bytes, files
-
-
 @pytest.fixture
 def world(settings: LazySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    settings.SPOOL_DIR = tmp_path / "spool"
-    monkeypatch.setattr(import_archive, "delay", import_archive)  # in this process, at once
-    return World(tmp_path / "spool")
-
-
-async def post(
-    token: str, content: bytes | Any, query: str = "", headers: dict[str, str] | None = None
-) -> tuple[int, dict[str, Any]]:
-    from webvm.asgi import application
-
-    transport = httpx.ASGITransport(application)  # type: ignore[arg-type]
-    given = {"Authorization": f"Bearer {token}", **(headers or {})}
-    async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
-        answer = await client.post(f"/api/v1/vms/import{query}", content=content, headers=given)
-    return answer.status_code, answer.json()
-
-
-@sync_to_async
-def job_of(answer: dict[str, Any]) -> ImportJob:
-    return ImportJob.objects.get(pk=answer["id"])
+    return make_world(settings, tmp_path, monkeypatch)
 
 
 def device_bytes(snapshot: Snapshot, name: str, blocks: int) -> bytes:
@@ -294,205 +241,10 @@ async def test_somebody_elses_import_looks_like_none(world: World) -> None:
         assert (await client.get("/api/v1/imports")).json() == {"items": []}
 
 
-Members = list[tuple[tarfile.TarInfo, bytes]]
-
-
-def members_of(archive: bytes) -> Members:
-    raw = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(archive), read_across_frames=True).read()
-    with tarfile.open(fileobj=io.BytesIO(raw)) as tar:
-        return [(member, tar.extractfile(member).read()) for member in tar]  # type: ignore[union-attr]
-
-
-def tar_of(members: Iterable[tuple[tarfile.TarInfo, bytes]]) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for member, raw in members:
-            tar.addfile(member, io.BytesIO(raw))
-    return out.getvalue()
-
-
-def pack(members: Iterable[tuple[tarfile.TarInfo, bytes]]) -> bytes:
-    return zstandard.ZstdCompressor(level=1).compress(tar_of(members))
-
-
-def pieces(raw: bytes) -> str:
-    parts = (raw[at : at + CHUNK_BYTES] for at in range(0, len(raw), CHUNK_BYTES))
-    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
-
-
-def rebuilt(
-    members: Members, change: Callable[[dict[str, Any]], object] = dict, *, memory: bytes | None = None
-) -> bytes:
-    """An archive with another manifest or memory whose digests are right."""
-    raws = {member.name: raw for member, raw in members}
-    manifest = json.loads(raws["manifest.json"])
-    change(manifest)
-    raws["manifest.json"] = json.dumps(manifest).encode()
-    raws["memory.raw"] = memory or raws["memory.raw"]
-    digests = {name: pieces(raws[name]) for name in ("disk.raw", "memory.raw")}
-    digests["manifest.json"] = hashlib.sha256(raws["manifest.json"]).hexdigest()
-    raws["digests.json"] = json.dumps(digests).encode()
-    return pack((info(name, len(raw)), raw) for name, raw in raws.items())
-
-
-def info(name: str, size: int = 0, type: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
-    member = tarfile.TarInfo(name)
-    member.size, member.type, member.linkname = size, type, link
-    return member
-
-
-def renamed(members: Members, old: str, new: str) -> bytes:
-    for member, _ in members:
-        member.name = new if member.name == old else member.name
-    return pack(members)
-
-
-def lying(members: Members, name: str, size: int) -> bytes:
-    """A header that claims another size than what follows has."""
-    raw = b""
-    for member, data in members:
-        member.size = size if member.name == name else member.size
-        raw += member.tobuf(tarfile.PAX_FORMAT) + data + bytes(-len(data) % 512)
-    return zstandard.ZstdCompressor(level=1).compress(raw + bytes(1024))
-
-
-def flipped(members: Members, name: str) -> bytes:
-    return pack((member, raw[:-1] + b"!" if member.name == name else raw) for member, raw in members)
-
-
-def of_memory(members: Members, header: bytes) -> bytes:
-    raw = bytearray({member.name: raw for member, raw in members}["memory.raw"])
-    raw[256 * BLOCK : 257 * BLOCK] = header
-    return rebuilt(members, memory=bytes(raw))
-
-
-def bomb(members: Members) -> bytes:
-    """A manifest of a gigabyte of spaces in a few kilobytes."""
-    head = zstandard.ZstdCompressor(level=1).compress(info("manifest.json", 1 << 30).tobuf())
-    return head + b"".join([zstandard.ZstdCompressor(level=1).compress(b" " * (16 << 20))] * 64)
-
-
-def wide(members: Members) -> bytes:
-    """A frame that wants a window of 128 MiB."""
-    options = zstandard.ZstdCompressionParameters(window_log=27, compression_level=1)
-    stream = zstandard.ZstdCompressor(compression_params=options).compressobj()
-    return stream.compress(tar_of(members)) + stream.flush()
-
-
-HOSTILE: dict[str, tuple[str, Callable[[Members], bytes]]] = {
-    "nothing": ("bad_archive", lambda _: b""),
-    "a zip": ("bad_archive", lambda _: b"PK\x03\x04" + bytes(5000)),
-    "a plain tar": ("bad_archive", tar_of),
-    "no tar inside": ("bad_archive", lambda _: zstandard.ZstdCompressor().compress(b"hello" * 5000)),
-    "an empty tar": ("bad_archive", lambda _: pack([])),
-    "cut in the middle": ("archive_damaged", lambda members: pack(members)[: len(pack(members)) // 2]),
-    "without its last member": ("bad_archive", lambda members: pack(members[:-1])),
-    "in another order": ("bad_archive", lambda m: pack([m[0], m[2], m[1], m[3]])),
-    "with one more": ("bad_archive", lambda m: pack([*m, (info("more", 1), b"x")])),
-    "with one more in between": ("bad_archive", lambda m: pack([m[0], (info("evil", 1), b"x"), *m[1:]])),
-    "an absolute name": ("bad_archive", lambda m: renamed(m, "disk.raw", "/disk.raw")),
-    "a name that climbs": ("bad_archive", lambda m: renamed(m, "disk.raw", "../disk.raw")),
-    "a long name": ("bad_archive", lambda m: renamed(m, "disk.raw", "x" * 300 + "/disk.raw")),
-    "a symbolic link": (
-        "bad_archive",
-        lambda m: pack([m[0], (info("disk.raw", 0, tarfile.SYMTYPE, "/etc/passwd"), b""), *m[2:]]),
-    ),
-    "a hard link": (
-        "bad_archive",
-        lambda m: pack([m[0], (info("disk.raw", 0, tarfile.LNKTYPE, "manifest.json"), b""), *m[2:]]),
-    ),
-    "a device": ("bad_archive", lambda m: pack([m[0], (info("disk.raw", 0, tarfile.BLKTYPE), b""), *m[2:]])),
-    "a directory": ("bad_archive", lambda m: pack([(info("manifest.json", 0, tarfile.DIRTYPE), b""), *m])),
-    "a disk of another size": ("bad_archive", lambda m: lying(m, "disk.raw", 1 << 40)),
-    "a negative size": ("bad_archive", lambda m: lying(m, "digests.json", -5)),
-    "a manifest of a gigabyte": ("bad_archive", bomb),
-    "a huge window": ("archive_damaged", wide),
-    "a changed disk": ("archive_damaged", lambda m: flipped(m, "disk.raw")),
-    "a changed memory": ("archive_damaged", lambda m: flipped(m, "memory.raw")),
-    "digests that are none": ("bad_archive", lambda m: flipped(m, "digests.json")),
-    "a manifest that is no JSON": ("bad_archive", lambda m: flipped(m, "manifest.json")),
-    "deep JSON": (
-        "bad_archive",
-        lambda m: pack([(info("manifest.json", 1 << 19), b"[" * (1 << 19)), *m[1:]]),
-    ),
-    "another format": ("bad_archive", lambda m: rebuilt(m, lambda man: man.update(format="ova"))),
-    "a later version": ("archive_version", lambda m: rebuilt(m, lambda man: man.update(version=2))),
-    "a field too many": ("bad_archive", lambda m: rebuilt(m, lambda man: man.update(tenant="x"))),
-    "a name of two lines with escapes": (
-        "bad_archive",
-        lambda m: rebuilt(m, lambda man: man.update(name="a\x1b[2J")),
-    ),
-    "a picture that is none": (
-        "bad_archive",
-        lambda m: rebuilt(m, lambda man: man.update(thumbnail="PHN2Zz4=")),
-    ),
-    "an unknown machine": (
-        "image_missing",
-        lambda m: rebuilt(m, lambda man: man["machine"].update(cmdline="other")),
-    ),
-    "a disk of petabytes": (
-        "image_missing",
-        lambda m: rebuilt(m, lambda man: man["disk"].update(blocks=1 << 31)),
-    ),
-    "no device state": ("bad_memory", lambda m: of_memory(m, bytes(BLOCK))),
-    "a later layout": ("bad_memory", lambda m: of_memory(m, state_header(layout=LAYOUTS[-1] + 1))),
-    "a memory of another size": ("bad_memory", lambda m: of_memory(m, state_header(ram_mib=64))),
-    "a layout that nobody knows": (
-        "bad_memory",
-        lambda m: rebuilt(m, lambda man: man["memory"].update(layout=99)),
-    ),
-}
-
-
-@pytest.mark.parametrize("what", HOSTILE)
-async def test_what_is_wrong_is_said_and_changes_nothing(world: World, what: str) -> None:
-    code, make = HOSTILE[what]
-    before = await sync_to_async(world.facts)()
-    status, answer = await post(world.token, make(members_of(world.archive)))
-    assert status == 202
-    job = await job_of(answer)
-    assert (job.state, job.error_code) == ("failed", code), job.error
-    assert job.error.endswith(".")
-    assert (await sync_to_async(world.facts)())[:4] == before[:4]
-    assert not list(world.spool.glob("*"))
-
-
 async def test_an_archive_that_tar_made_anew_is_taken(world: World) -> None:
     """Extracted and packed again by hand: other headers, other frames, the same contents."""
     status, answer = await post(world.token, pack(members_of(world.archive)))
     assert (status, answer["state"]) == (202, "succeeded")
-
-
-async def test_an_image_that_is_missing_is_named(world: World) -> None:
-    archive = rebuilt(
-        members_of(world.archive),
-        lambda manifest: (
-            manifest["machine"].update(memory_mib=7),
-            manifest["image"].update(title="<i>Other</i> Linux", slug="other", version=3),
-        ),
-    )
-    _, answer = await post(world.token, archive)
-    assert answer["error_code"] == "image_missing"
-    assert "<i>Other</i> Linux, version 3 (other)" in answer["error"]
-
-
-def test_the_layout_is_the_client_s() -> None:
-    source = ROOT.joinpath("frontend/src/machine/pc/state.ts").read_text(encoding="utf-8")
-    assert f"LAYOUT_VERSION = {LAYOUTS[-1]};" in source
-
-
-async def test_a_disk_of_many_gigabytes_has_its_size_in_a_pax_header(world: World) -> None:
-    member = tarfile.TarInfo("disk.raw")
-    member.size = 64 << 30
-    header = member.tobuf(tarfile.PAX_FORMAT)
-    assert len(header) > 512
-    members = members_of(world.archive)
-    raw = b"".join(
-        (header if name.name == "disk.raw" else name.tobuf()) + data + bytes(-len(data) % 512)
-        for name, data in members
-    )
-    _, answer = await post(world.token, zstandard.ZstdCompressor().compress(raw + bytes(1024)))
-    assert answer["error"] == "The archive's disk.raw does not have the size that its manifest says."
 
 
 async def test_a_store_that_is_full_fails_the_import_and_it_can_be_sent_again(
@@ -518,3 +270,33 @@ async def test_a_store_that_is_full_fails_the_import_and_it_can_be_sent_again(
     monkeypatch.setattr(LocalStore, "put", put)
     _, answer = await post(world.token, world.archive, f"?key={key}")
     assert answer["state"] == "succeeded"
+
+
+async def test_the_page_says_how_it_went_and_shows_nothing_as_markup(world: World) -> None:
+    def look() -> None:
+        client = browser(world.bob)
+        page = client.get("/machines/import/").content.decode()
+        assert "&lt;b&gt;machine&lt;/b&gt;" in page
+        assert "<b>machine" not in page
+        assert "it is not compressed with zstd." in page
+        assert "/machines/import/" in client.get("/machines/").content.decode()
+        history = browser(world.ada).get(f"/vms/{world.vm.pk}/history/").content.decode()
+        assert f"/api/v1/snapshots/{world.snapshot.pk}/export" in history
+        assert f"/api/v1/snapshots/{world.snapshot.pk}/disk.raw" in history
+
+    await post(world.token, world.archive)
+    await post(world.token, b"no archive")
+    await sync_to_async(look)()
+
+
+async def test_a_guest_is_told_to_keep_the_account_first(world: World) -> None:
+    def attempt() -> tuple[int, str, str]:
+        guest = make_user(is_guest=True)
+        client = browser(guest)
+        status, answer = call(client, "POST", "/vms/import")
+        return status, answer["error"]["code"], client.get("/machines/import/").content.decode()
+
+    status, code, page = await sync_to_async(attempt)()
+    assert (status, code) == (403, "guest_not_allowed")
+    assert "Guests cannot import" in page
+    assert "data-import=" not in page
