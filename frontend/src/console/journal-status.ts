@@ -1,7 +1,7 @@
 /** What the status line says of the journal, and the button that brings back what was set aside. */
 
 import type { JournalStatus } from "../journal/tab-journal";
-import { byId, setText } from "./dom";
+import { announce, byId, setText } from "./dom";
 import { formatMoment } from "./format";
 
 /** A save that takes less than this is not worth a word. */
@@ -11,6 +11,7 @@ const NOTE_MS = 24_000;
 export class JournalLine {
   private timer: ReturnType<typeof setTimeout> | undefined;
   private since = 0;
+  private said = "";
 
   show(status: JournalStatus): void {
     if (status.kind !== "kept") this.since = 0;
@@ -21,6 +22,9 @@ export class JournalLine {
       const line = byId("status-journal");
       setText(line, journalText(status));
       line.classList.toggle("unsaved", status.kind === "failed");
+      const spoken = status.kind === "failed" ? status.why : "";
+      if (spoken && spoken !== this.said) announce(journalText(status));
+      this.said = spoken;
     };
     if (wait > 0) this.timer = setTimeout(say, wait);
     else say();
