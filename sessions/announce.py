@@ -19,6 +19,11 @@ def vm_group(vm_id: UUID) -> str:
     return f"vm-{vm_id.hex}"
 
 
+def watch_group(vm_id: UUID) -> str:
+    """The sockets that watch what the VM's holder sees."""
+    return f"watch-{vm_id.hex}"
+
+
 def user_group(user_id: int) -> str:
     return f"user-{user_id}"
 

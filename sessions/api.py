@@ -80,9 +80,15 @@ def read_vm(request: HttpRequest, vm_id: UUID) -> Any:
     return VMOut.of(get_vm(signed_in(request), vm_id))
 
 
-@router.patch("/vms/{uuid:vm_id}", response=VMOut, tags=["VMs"], summary="Rename a VM")
-def rename_vm(request: HttpRequest, vm_id: UUID, payload: VMPatch) -> Any:
-    return VMOut.of(vms.rename_vm(vm_id, payload.name, acting_user=signed_in(request)))
+@router.patch("/vms/{uuid:vm_id}", response=VMOut, tags=["VMs"], summary="Rename a VM, set its autosave")
+def change_vm(request: HttpRequest, vm_id: UUID, payload: VMPatch) -> Any:
+    """Only what is given is changed."""
+    user = signed_in(request)
+    if payload.autosave_seconds is not None:
+        vms.set_autosave(vm_id, payload.autosave_seconds, acting_user=user)
+    if payload.name is not None:
+        vms.rename_vm(vm_id, payload.name, acting_user=user)
+    return VMOut.of(get_vm(user, vm_id))
 
 
 @router.delete(

@@ -23,7 +23,8 @@ from sessions import protocol
 from sessions.actions.commits import add_pending_bytes
 from sessions.announce import login_group, user_group, vm_group
 from sessions.peers import Credentials, VMState, credentials_of, find_state, find_user, may_connect
-from sessions.protocol import BadFrame, Commit, Release, TakeLease, Uploaded
+from sessions.protocol import BadFrame, ChunkFrame, Commit, Release, Seen, TakeLease, Uploaded, Watch
+from sessions.relaying import ScreenRelay
 from sessions.threads import in_thread
 from sessions.watching import the_watch
 from webvm.accounts.models import User
@@ -53,6 +54,7 @@ class VMConsumer(AsyncWebsocketConsumer):
     vm_id: UUID
     credentials: Credentials
     known: VMState
+    relay: ScreenRelay
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -68,6 +70,7 @@ class VMConsumer(AsyncWebsocketConsumer):
         self.one_request = asyncio.Lock()
         self.storing = asyncio.Semaphore(STORING_AT_ONCE)
         self.joined: list[str] = []
+        self.told_asked: object = None  # the question for the lease that the client knows of
 
     # Opening and closing
 
@@ -78,6 +81,7 @@ class VMConsumer(AsyncWebsocketConsumer):
             await self.close()  # before the accept: the handshake is answered 403
             return
         await self.accept()
+        self.relay = ScreenRelay(self.vm_id, self.channel_layer, self.channel_name)
         self.open = True
         user = await in_thread(find_user, self.credentials)
         if user is None:
@@ -116,6 +120,8 @@ class VMConsumer(AsyncWebsocketConsumer):
             self.tasks
         ):  # what runs in a thread cannot be stopped half-way; what waits sees that the socket is closed
             await asyncio.wait(self.tasks)
+        if self.joined:
+            await self.relay.end()
         if self.fresh_bytes:
             await in_thread(add_pending_bytes, self.vm_id, self.fresh_bytes)
         raise StopConsumer
@@ -128,18 +134,23 @@ class VMConsumer(AsyncWebsocketConsumer):
         data, text = message.get("bytes"), message.get("text")
         try:
             if data is not None:
-                self.receive_chunk(data)
+                await self.receive_binary(data)
             else:
                 await self.receive_request(text or "")
         except BadFrame:
             await self.end(BAD_FRAME)
 
-    def receive_chunk(self, data: bytes) -> None:
-        if not self.may_upload or self.chunks_held >= protocol.MAX_CREDIT:
-            raise BadFrame("no credit left")
-        chunk = protocol.parse_binary(data)
-        self.chunks_held += 1
-        self.start(self.store(chunk))
+    async def receive_binary(self, data: bytes) -> None:
+        if not self.may_upload:
+            raise BadFrame("no lease on this socket")
+        frame = protocol.parse_binary(data)
+        if isinstance(frame, ChunkFrame):
+            if self.chunks_held >= protocol.MAX_CREDIT:
+                raise BadFrame("no credit left")
+            self.chunks_held += 1
+            self.start(self.store(frame))
+        elif self.epoch is not None:
+            await self.relay.relay(frame.data)
 
     async def receive_request(self, text: str) -> None:
         now = time.monotonic()
@@ -150,6 +161,9 @@ class VMConsumer(AsyncWebsocketConsumer):
             return
         self.allowance -= 1
         request = protocol.parse_text(text)
+        if isinstance(request, Seen):
+            self.relay.seen(request.count)
+            return
         self.requests_held += 1
         self.start(self.carry_out(request))
 
@@ -169,6 +183,10 @@ class VMConsumer(AsyncWebsocketConsumer):
                 reply: dict[str, Any] = {"id": request.id, "ok": True}
                 fresh = self.fresh_bytes if isinstance(request, Commit) else 0
                 try:
+                    if isinstance(request, Watch):
+                        await self.relay.watch(request.on, request.fresh)
+                        await self.tell(reply)
+                        return
                     reply |= await in_thread(protocol.answer, request, self.vm_id, self.user, fresh)
                 except WebVMError as error:
                     reply = {"id": request.id, "ok": False, "error": error.as_json()}
@@ -189,6 +207,7 @@ class VMConsumer(AsyncWebsocketConsumer):
         if isinstance(request, TakeLease):
             self.epoch = reply["epoch"]
             self.may_upload = True
+            self.told_asked = None
             the_watch().hint(self)  # a take-over that came right behind was not ours to notice yet
         elif isinstance(request, Release) and request.epoch == self.epoch:
             self.epoch = None
@@ -234,9 +253,12 @@ class VMConsumer(AsyncWebsocketConsumer):
             self.start(self.be_revoked(NOT_FOUND))
         else:
             before, self.known = self.known, state
+            if self.relay.on:
+                self.start(self.relay.show_up())
             # While a request is under way it may be our own lease that is newer than what we know.
             is_lost = self.epoch is not None and state.epoch > self.epoch and not self.one_request.locked()
-            if is_lost or replace(before, tenant=state.tenant) != state:
+            is_news = replace(before, tenant=state.tenant) != state or self.must_tell_asked(state)
+            if is_lost or is_news:
                 self.start(self.tell_changes(before, state, is_lost))
 
     async def be_revoked(self, code: int) -> None:
@@ -249,7 +271,36 @@ class VMConsumer(AsyncWebsocketConsumer):
         if (state.epoch, state.lease_session) != (before.epoch, before.lease_session):
             await self.hint("lease")
         if is_lost:
+            await self.tell({"type": "taken_over", **state.holder})
             await self.end(TAKEN_OVER)
+            return
+        asked = state.asked
+        if asked and self.must_tell_asked(state):
+            self.told_asked = asked
+            await self.tell({"type": "asked", "by": asked.by, "at": asked.at.isoformat()})
+
+    def must_tell_asked(self, state: VMState) -> bool:
+        """Whether there is a question for the lease of this socket that it was not told yet."""
+        asked = state.asked
+        is_new = asked is not None and asked != self.told_asked and asked.session != state.lease_session
+        return is_new and self.epoch == state.epoch
+
+    # Watching
+
+    async def watch_wanted(self, event: dict[str, Any]) -> None:
+        """Somebody watches this VM: for the holder's socket."""
+        if self.epoch is not None:
+            self.relay.wanted()
+            await self.tell({"type": "watched", "fresh": bool(event["fresh"])})
+
+    async def watch_frame(self, event: dict[str, Any]) -> None:
+        """What the holder's terminal shows: for the watchers."""
+        await self.relay.deliver(event, self.send_frame)
+
+    async def send_frame(self, data: bytes) -> None:
+        if self.open:
+            with contextlib.suppress(ConnectionError, RuntimeError):
+                await self.send(bytes_data=data)
 
     async def hint(self, kind: str) -> None:
         self.seq += 1

@@ -6,7 +6,7 @@ from webvm.errors import WebVMError
 
 
 class LeaseHeld(WebVMError):
-    """Details: `holder` (a name), `since` (ISO time)."""
+    """Details: `holder` (a name), `since` (ISO time), `yours` (whether it is the asking user)."""
 
     code = "lease_held"
     status = 409
@@ -14,6 +14,8 @@ class LeaseHeld(WebVMError):
 
 
 class LeaseLost(WebVMError):
+    """Details, when somebody has it now: `holder`, `since`, `yours` as in `LeaseHeld`."""
+
     code = "lease_lost"
     status = 409
     message = (
@@ -27,6 +29,14 @@ class HeadMoved(WebVMError):
     code = "head_moved"
     status = 409
     message = "This machine was saved or reset elsewhere since you opened it. Keep your work as a copy."
+
+
+class KeyReused(WebVMError):
+    """An idempotency key comes again with other roots: answering it would call unsaved work saved."""
+
+    code = "key_reused"
+    status = 409
+    message = "This save has the key of another one. Save again with a new key."
 
 
 class SnapshotIsHead(WebVMError):

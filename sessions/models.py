@@ -42,6 +42,17 @@ class VM(models.Model):
     )
     lease_since = models.DateTimeField(null=True, blank=True)
     lease_expires_at = models.DateTimeField(null=True, blank=True)
+    # Who asked the holder for the lease, and when the holder last said that it is saving for them.
+    asked_session = models.UUIDField(null=True, blank=True)
+    asked_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    asked_at = models.DateTimeField(null=True, blank=True)
+    yielding_at = models.DateTimeField(null=True, blank=True)
+
+    autosave_seconds = models.PositiveIntegerField(
+        default=30, help_text="How often a running machine saves by itself when it has changed; 0: never"
+    )
 
     class Meta:
         verbose_name = "VM"
@@ -56,6 +67,7 @@ class VM(models.Model):
 
 class SnapshotKind(models.TextChoices):
     SAVE = "save", "Saved"
+    AUTO = "auto", "Autosaved"
     FORK = "fork", "Forked"
     IMPORT = "import", "Imported"
 

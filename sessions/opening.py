@@ -34,7 +34,7 @@ def describe_vm(user: User, vm_id: UUID, snapshot_id: UUID | None = None) -> Ope
     snapshot = vm.head if snapshot_id is None else snapshot_of(vm, snapshot_id)
     version = vm.image_version
     return OpenDescriptor(
-        vm=OpenVM(id=vm.pk, name=vm.name, tenant=vm.tenant_id),
+        vm=OpenVM(id=vm.pk, name=vm.name, tenant=vm.tenant_id, autosave_seconds=vm.autosave_seconds),
         snapshot=None
         if snapshot is None
         else OpenSnapshot(id=snapshot.pk, message=snapshot.message, created_at=snapshot.created_at),

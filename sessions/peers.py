@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
 from sessions.access import vms_of
+from sessions.actions.leases import who_holds
 from sessions.models import VM
 from webvm.accounts.models import Membership, Tenant, User
 from webvm.accounts.tokens import users_for_tokens
@@ -31,6 +33,15 @@ class Credentials:
 
 
 @dataclass(frozen=True)
+class Asking:
+    """A question for the lease."""
+
+    session: UUID
+    by: str
+    at: datetime
+
+
+@dataclass(frozen=True)
 class VMState:
     """What a socket must notice changing."""
 
@@ -38,6 +49,9 @@ class VMState:
     epoch: int
     lease_session: UUID | None
     head: UUID | None
+    holder: dict[str, Any]
+    """Who has it, as `who_holds` says it."""
+    asked: Asking | None
 
 
 def header(scope: Mapping[str, Any], name: bytes) -> str | None:
@@ -119,8 +133,8 @@ def _is_hash_of(user: User, session_hash: str) -> bool:
 
 def find_state(user: User, vm_id: UUID) -> VMState | None:
     """The VM's state, None when it is not there for `user`."""
-    vm: VM | None = vms_of(user).filter(pk=vm_id).select_related("tenant").first()
-    return _state_of(vm) if vm else None
+    vm: VM | None = vms_of(user).filter(pk=vm_id).select_related(*STATE).first()
+    return _state_of(vm, user) if vm else None
 
 
 def find_states(sockets: Iterable[tuple[Credentials, UUID]]) -> list[tuple[User | None, VMState | None]]:
@@ -131,7 +145,7 @@ def find_states(sockets: Iterable[tuple[Credentials, UUID]]) -> list[tuple[User 
     users = find_users(credentials for credentials, _ in asked)
     vms = {
         vm.pk: vm
-        for vm in VM.objects.select_related("tenant").filter(
+        for vm in VM.objects.select_related(*STATE).filter(
             pk__in={vm_id for _, vm_id in asked}, deleted_at=None
         )
     }
@@ -146,9 +160,15 @@ def find_states(sockets: Iterable[tuple[Credentials, UUID]]) -> list[tuple[User 
     for credentials, vm_id in asked:
         user, vm = users.get(credentials), vms.get(vm_id)
         is_there = user is not None and vm is not None and (user.pk, vm.tenant_id) in members
-        found.append((user, _state_of(vm) if vm and is_there else None))
+        found.append((user, _state_of(vm, user) if vm and user and is_there else None))
     return found
 
 
-def _state_of(vm: VM) -> VMState:
-    return VMState(vm.tenant, vm.epoch, vm.lease_session, vm.head_id)
+STATE = ("tenant", "lease_user", "asked_by")
+
+
+def _state_of(vm: VM, user: User) -> VMState:
+    asked = None
+    if vm.asked_session and vm.asked_by and vm.asked_at:
+        asked = Asking(vm.asked_session, str(vm.asked_by), vm.asked_at)
+    return VMState(vm.tenant, vm.epoch, vm.lease_session, vm.head_id, who_holds(vm, user), asked)

@@ -28,6 +28,9 @@ MAX_CHUNK = 256 << 10
 MAX_NEGOTIATED = 4096
 CHUNK_FRAME = 1
 HEADER = 33  # u8 type, 32-byte digest
+SCREEN_TYPE = b"\x02"
+SCREEN_HEADER = 6
+MAX_SCREEN = 64 << 10
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Root = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
@@ -64,6 +67,31 @@ class Release(Message):
     epoch: Epoch
 
 
+class Ask(Message):
+    type: Literal["ask"]
+    session: Id
+
+
+class Yield(Message):
+    type: Literal["yield"]
+    epoch: Epoch
+
+
+class Watch(Message):
+    """Send me what the holder's terminal shows; `fresh`: from a whole screen on."""
+
+    type: Literal["watch"]
+    on: bool
+    fresh: bool
+
+
+class Seen(Message):
+    """So many bytes of what was relayed have arrived."""
+
+    type: Literal["seen"]
+    count: int = Field(ge=0, lt=1 << 32)
+
+
 class Negotiate(Message):
     type: Literal["negotiate"]
     epoch: Epoch
@@ -98,13 +126,16 @@ class Commit(Message):
     thumbnail: str | None
     idempotency_key: Id
     reused_bytes: int = Field(ge=0, lt=1 << 63)
+    kind: Literal["save", "auto"] = "save"
 
 
-Request = TakeLease | Renew | Release | Negotiate | Place | Uploaded | Commit
-_PARSER: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="type")])
+Request = TakeLease | Renew | Release | Ask | Yield | Negotiate | Place | Uploaded | Commit
+"""What actions carry out; `Watch` and `Seen` concern the socket alone."""
+AnyMessage = Annotated[Request | Watch | Seen, Field(discriminator="type")]
+_PARSER: TypeAdapter[Request | Watch | Seen] = TypeAdapter(AnyMessage)
 
 
-def parse_text(text: str) -> Request:
+def parse_text(text: str) -> Request | Watch | Seen:
     """Raises `BadFrame`."""
     if len(text) > MAX_TEXT or len(text.encode("utf-8", "surrogatepass")) > MAX_TEXT:
         raise BadFrame("text frame too large")
@@ -120,8 +151,21 @@ class ChunkFrame:
     frame: bytes
 
 
-def parse_binary(data: bytes) -> ChunkFrame:
+@dataclass(frozen=True)
+class ScreenFrame:
+    """What the holder's terminal shows, relayed as it is: `u8 2, u32 seq, u8 whole` and bytes that only the
+    watching clients read.
+    """
+
+    data: bytes
+
+
+def parse_binary(data: bytes) -> ChunkFrame | ScreenFrame:
     """Raises `BadFrame`."""
+    if data[:1] == SCREEN_TYPE:
+        if not SCREEN_HEADER <= len(data) <= MAX_SCREEN:
+            raise BadFrame("not a screen frame")
+        return ScreenFrame(bytes(data))
     if len(data) > MAX_BINARY or len(data) <= HEADER or data[0] != CHUNK_FRAME:
         raise BadFrame("not a chunk frame")
     return ChunkFrame(bytes(data[1:HEADER]), bytes(data[HEADER:]))
@@ -153,6 +197,11 @@ def answer(message: Request, vm_id: UUID, user: User, fresh_bytes: int) -> dict[
         case Release():
             leases.release_lease(vm_id, message.epoch, acting_user=user)
             return {}
+        case Ask():
+            return {"state": leases.ask_lease(vm_id, message.session, acting_user=user).state}
+        case Yield():
+            leases.yield_lease(vm_id, message.epoch, acting_user=user)
+            return {}
         case Negotiate():
             digests = negotiated_digests(message)
             missing = commits.negotiate_chunks(vm_id, message.epoch, digests, acting_user=user)
@@ -179,6 +228,7 @@ def answer(message: Request, vm_id: UUID, user: User, fresh_bytes: int) -> dict[
                 thumbnail=message.thumbnail,
                 reused_bytes=message.reused_bytes,
                 fresh_bytes=fresh_bytes,
+                is_auto=message.kind == "auto",
             )
             snapshot = commits.commit_snapshot(vm_id, save, acting_user=user)
             return {"snapshot": SnapshotOut.of(snapshot).model_dump(mode="json")}

@@ -39,6 +39,7 @@ class VMOut(Schema):
     last_used_at: datetime
     deleted_at: datetime | None
     open_in: LeaseOut | None = Field(description="Who has it open, if anybody has")
+    autosave_seconds: int = Field(description="How often it saves by itself while it runs; 0: never")
 
     @staticmethod
     def of(vm: VM) -> VMOut:
@@ -62,11 +63,14 @@ class VMOut(Schema):
             last_used_at=vm.last_used_at,
             deleted_at=vm.deleted_at,
             open_in=LeaseOut(holder=str(holder), since=vm.lease_since) if holder and vm.lease_since else None,
+            autosave_seconds=vm.autosave_seconds,
         )
 
 
-KINDS: dict[SnapshotKind, Literal["save", "fork", "import"]] = {
+Kind = Literal["save", "auto", "fork", "import"]
+KINDS: dict[str, Kind] = {
     SnapshotKind.SAVE: "save",
+    SnapshotKind.AUTO: "auto",
     SnapshotKind.FORK: "fork",
     SnapshotKind.IMPORT: "import",
 }
@@ -76,7 +80,7 @@ class SnapshotOut(Schema):
     id: UUID
     vm: UUID
     parent: UUID | None = Field(description="The snapshot of the same VM that it was saved on top of")
-    kind: Literal["save", "fork", "import"]
+    kind: Kind = Field(description="`auto`: nobody asked for it, and the next save replaces it")
     name: str
     message: str
     author: str | None
@@ -92,7 +96,7 @@ class SnapshotOut(Schema):
             id=snapshot.pk,
             vm=snapshot.vm_id,
             parent=None if is_fork else snapshot.parent_id,
-            kind=KINDS[SnapshotKind(snapshot.kind)],
+            kind=KINDS[snapshot.kind],
             name=snapshot.name,
             message=snapshot.message,
             author=str(snapshot.author) if snapshot.author else None,
@@ -214,6 +218,7 @@ class OpenVM(Schema):
     id: UUID
     name: str
     tenant: UUID
+    autosave_seconds: int
 
 
 class OpenSnapshot(Schema):
@@ -270,7 +275,8 @@ class VMCreate(Schema):
 
 
 class VMPatch(Schema):
-    name: str
+    name: str | None = None
+    autosave_seconds: int | None = Field(default=None, description="0 (never), or 10 to 3600")
 
 
 class SnapshotPatch(Schema):

@@ -13,6 +13,7 @@ urlpatterns = [
     path("vms/create/", views.create, name="vm-create"),
     path("vms/<uuid:vm_id>/", views.console, name="vm-console"),
     path("vms/<uuid:vm_id>/rename/", views.rename, name="vm-rename"),
+    path("vms/<uuid:vm_id>/autosave/", views.autosave, name="vm-autosave"),
     path("vms/<uuid:vm_id>/delete/", views.delete, name="vm-delete"),
     path("vms/<uuid:vm_id>/restore/", views.restore, name="vm-restore"),
     path("vms/<uuid:vm_id>/history/", views.history, name="vm-history"),

@@ -128,6 +128,18 @@ def rename(request: HttpRequest, vm_id: UUID) -> HttpResponse:
 
 
 @action
+def autosave(request: HttpRequest, vm_id: UUID) -> HttpResponse:
+    """`seconds=<number>`."""
+    seconds = request.POST.get("seconds", "")
+    if not (seconds.isascii() and seconds.isdigit() and len(seconds) < 6):
+        raise InvalidInput("Give a number of seconds, or 0 for never.", field="seconds")
+    vm = vms.set_autosave(vm_id, int(seconds), acting_user=signed_in(request))
+    every = f"every {vm.autosave_seconds} seconds" if vm.autosave_seconds else "never"
+    messages.success(request, f"“{vm.name}” saves by itself {every}.")
+    return redirect(next_page(request, reverse("vm-history", args=[vm_id])))
+
+
+@action
 def delete(request: HttpRequest, vm_id: UUID) -> HttpResponse:
     vm = vms.delete_vm(vm_id, acting_user=signed_in(request))
     messages.success(request, f"“{vm.name}” is deleted. It can be brought back for {undo_time().days} days.")

@@ -11,10 +11,11 @@ from django.utils import timezone
 
 from sessions.access import get_vm, lock_vm
 from sessions.actions.leases import check_lease
+from sessions.actions.purge import remove_snapshots
 from sessions.announce import announce, vm_group
 from sessions.devices import DeviceName, device_of
-from sessions.errors import HeadMoved
-from sessions.models import VM, Snapshot
+from sessions.errors import HeadMoved, KeyReused
+from sessions.models import VM, Snapshot, SnapshotKind
 from sessions.names import clean_message
 from sessions.thumbnails import decode_thumbnail
 from storage.chunks import find_missing
@@ -22,13 +23,12 @@ from storage.commits import accept_device
 from storage.states import has_room, quota_exceeded
 from webvm.accounts.audit import record
 from webvm.accounts.models import User
-from webvm.errors import InvalidInput
 
 
 @dataclass(frozen=True)
 class Save:
     """What a client asks to be saved. `fresh_bytes`: stored bytes its socket has uploaded since its last
-    save.
+    save. `is_auto`: nobody asked for it; the next save of the machine takes its place.
     """
 
     epoch: int
@@ -40,6 +40,7 @@ class Save:
     thumbnail: str | None = None
     reused_bytes: int = 0
     fresh_bytes: int = 0
+    is_auto: bool = False
 
 
 def negotiate_chunks(vm_id: UUID, epoch: int, digests: list[bytes], *, acting_user: User) -> list[bytes]:
@@ -57,9 +58,10 @@ def negotiate_chunks(vm_id: UUID, epoch: int, digests: list[bytes], *, acting_us
 
 def commit_snapshot(vm_id: UUID, save: Save, *, acting_user: User) -> Snapshot:
     """Make the uploaded state the VM's new head. Whole or not at all; the same key again answers the same
-    snapshot.
+    snapshot. A head that was autosaved is replaced: its row goes, what it stored counts as the new
+    snapshot's, and chunks that nothing names any more are garbage.
 
-    Raises `NotFound`, `LeaseLost`, `HeadMoved`, `MissingChunks`, `BadIndex`, `InvalidInput`.
+    Raises `NotFound`, `LeaseLost`, `HeadMoved`, `KeyReused`, `MissingChunks`, `BadIndex`, `InvalidInput`.
     """
     seen = get_vm(acting_user, vm_id)
     message = clean_message(save.message)
@@ -71,22 +73,25 @@ def commit_snapshot(vm_id: UUID, save: Save, *, acting_user: User) -> Snapshot:
         before = vm.snapshots.filter(idempotency_key=save.idempotency_key).defer("thumbnail").first()
         if before is not None:
             if (before.disk_root, before.memory_root) != (save.disk_root, save.memory_root):
-                raise InvalidInput("This idempotency key belongs to another save.", field="idempotency_key")
+                raise KeyReused
             return before
         check_lease(vm, save.epoch, acting_user)
         if vm.head_id != save.expected_head:
             raise HeadMoved(head=str(vm.head_id) if vm.head_id else None)
+        replaced = vm.head if vm.head is not None and vm.head.kind == SnapshotKind.AUTO else None
+        fresh_bytes = vm.pending_bytes + save.fresh_bytes
         snapshot = Snapshot(
             vm=vm,
             tenant=seen.tenant,
-            parent=vm.head,
+            parent_id=replaced.parent_id if replaced else vm.head_id,
+            kind=SnapshotKind.AUTO if save.is_auto else SnapshotKind.SAVE,
             message=message,
             author=acting_user,
             disk_root=save.disk_root,
             disk_home_id=_accept(vm, "disk", save.disk_root),
             memory_root=save.memory_root,
             memory_home_id=_accept(vm, "memory", save.memory_root),
-            stored_bytes=vm.pending_bytes + save.fresh_bytes,
+            stored_bytes=fresh_bytes + (replaced.stored_bytes if replaced else 0),
             thumbnail=thumbnail,
             has_thumbnail=thumbnail is not None,
             idempotency_key=save.idempotency_key,
@@ -96,8 +101,10 @@ def commit_snapshot(vm_id: UUID, save: Save, *, acting_user: User) -> Snapshot:
             head=snapshot,
             last_used_at=timezone.now(),
             pending_bytes=0,
-            stored_bytes=F("stored_bytes") + snapshot.stored_bytes,
+            stored_bytes=F("stored_bytes") + fresh_bytes,
         )
+        if replaced:
+            remove_snapshots([replaced], timezone.now())
         record(
             "commit_snapshot",
             acting_user=acting_user,
@@ -105,7 +112,9 @@ def commit_snapshot(vm_id: UUID, save: Save, *, acting_user: User) -> Snapshot:
             target=snapshot,
             vm=str(vm.pk),
             epoch=save.epoch,
-            stored_bytes=snapshot.stored_bytes,
+            kind=snapshot.kind,
+            replaces=str(replaced.pk) if replaced else "",
+            stored_bytes=fresh_bytes,
             reused_bytes=save.reused_bytes,
         )
         announce(vm_group(vm.pk))

@@ -13,6 +13,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from sessions.access import get_link, get_snapshot, require_author, vms_of
+from sessions.actions.autosaves import keep_snapshot
 from sessions.actions.snapshots import make_fork
 from sessions.errors import GuestsNotAllowed, LinkNotUsable
 from sessions.models import VM, LinkUse, ShareLink, ShareMode
@@ -45,6 +46,7 @@ def make_link(
         raise InvalidInput(f"A link may be used 1 to {MAX_USES} times.", field="max_uses")
     secret = secrets.token_urlsafe(32)
     with transaction.atomic():
+        keep_snapshot(snapshot)  # also when it was autosaved
         link = ShareLink.objects.create(
             tenant=snapshot.vm.tenant,
             snapshot=snapshot,

@@ -8,7 +8,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from sessions.access import get_snapshot, get_vm, lock_vm, require_author
-from sessions.actions.leases import held_by
+from sessions.actions.autosaves import keep_autosave, keep_snapshot
+from sessions.actions.leases import held_by, who_holds
 from sessions.actions.purge import undo_time
 from sessions.announce import announce, vm_group
 from sessions.errors import LeaseHeld, SnapshotIsHead, UndoTooLate
@@ -69,10 +70,14 @@ def make_fork(snapshot: Snapshot, tenant: Tenant, *, name: str = "", acting_user
 
 
 def name_snapshot(snapshot_id: UUID, name: str, *, acting_user: User) -> Snapshot:
-    """Give a snapshot a name, or take it away with an empty one. Raises `NotFound`, `InvalidInput`."""
+    """Give a snapshot a name, or take it away with an empty one. An autosaved one stays from then on.
+
+    Raises `NotFound`, `InvalidInput`.
+    """
     snapshot = get_snapshot(acting_user, snapshot_id)
     name = clean_name(name)
     with transaction.atomic():
+        keep_snapshot(snapshot)
         Snapshot.objects.filter(pk=snapshot.pk).update(name=name)
         record(
             "name_snapshot",
@@ -142,9 +147,11 @@ def resume_from(vm_id: UUID, snapshot_id: UUID | None, *, acting_user: User) -> 
         locked = lock_vm(vm_id)
         holder = held_by(locked)
         if holder is not None:
-            raise LeaseHeld(holder=str(holder), since=locked.lease_since and locked.lease_since.isoformat())
+            raise LeaseHeld(**who_holds(locked, acting_user))
         if snapshot_id is not None and not locked.snapshots.filter(pk=snapshot_id, deleted_at=None).exists():
             raise NotFound
+        if locked.head_id != snapshot_id:
+            keep_autosave(locked)
         VM.objects.filter(pk=vm_id).update(head=snapshot_id, last_used_at=timezone.now())
         record(
             "resume_from",

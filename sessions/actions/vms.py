@@ -18,6 +18,9 @@ from storage.models import ImageVersion
 from webvm.accounts.access import personal_tenant, require_role
 from webvm.accounts.audit import record
 from webvm.accounts.models import Tenant, User
+from webvm.errors import InvalidInput
+
+SHORTEST_AUTOSAVE, LONGEST_AUTOSAVE = 10, 3600
 
 
 def create_vm(image_slug: str, *, acting_user: User, tenant: Tenant | None = None, name: str = "") -> VM:
@@ -60,6 +63,31 @@ def rename_vm(vm_id: UUID, name: str, *, acting_user: User) -> VM:
         VM.objects.filter(pk=vm.pk).update(name=name)
         record("rename_vm", acting_user=acting_user, tenant=vm.tenant, target=vm, old=vm.name, new=name)
     vm.name = name
+    return vm
+
+
+def set_autosave(vm_id: UUID, seconds: int, *, acting_user: User) -> VM:
+    """How often the machine saves by itself while it runs: every 10 to 3600 seconds, 0 for never.
+
+    Raises `NotFound`, `InvalidInput`.
+    """
+    vm = get_vm(acting_user, vm_id)
+    if seconds != 0 and not SHORTEST_AUTOSAVE <= seconds <= LONGEST_AUTOSAVE:
+        raise InvalidInput(
+            f"Choose {SHORTEST_AUTOSAVE} to {LONGEST_AUTOSAVE} seconds between autosaves, or 0 for none.",
+            field="autosave_seconds",
+        )
+    with transaction.atomic():
+        VM.objects.filter(pk=vm.pk).update(autosave_seconds=seconds)
+        record(
+            "set_autosave",
+            acting_user=acting_user,
+            tenant=vm.tenant,
+            target=vm,
+            old=vm.autosave_seconds,
+            new=seconds,
+        )
+    vm.autosave_seconds = seconds
     return vm
 
 

@@ -73,7 +73,14 @@ def test_it_works(world: World) -> None:
     assert (snapshot.stored_bytes, vm.stored_bytes, vm.pending_bytes) == (321, 321, 0)
     entry = AuditEntry.objects.get(action="commit_snapshot")
     assert (entry.acting_user, entry.tenant, entry.target_id) == (world.ada, vm.tenant, str(snapshot.pk))
-    assert entry.data == {"vm": str(vm.pk), "epoch": 1, "stored_bytes": 321, "reused_bytes": 5}
+    assert entry.data == {
+        "vm": str(vm.pk),
+        "epoch": 1,
+        "kind": "save",
+        "replaces": "",
+        "stored_bytes": 321,
+        "reused_bytes": 5,
+    }
 
 
 def test_what_did_not_change_stays_where_it_was(world: World) -> None:

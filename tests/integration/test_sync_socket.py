@@ -201,7 +201,7 @@ async def test_the_same_key_answers_the_same_snapshot(world: World) -> None:
         assert await socket.commit(world.machine, None, idempotency_key=key) == first
         with pytest.raises(Refused) as refused:
             await socket.save(world.machine, "two", first["id"], idempotency_key=key)
-        assert refused.value.code == "invalid_input"
+        assert refused.value.code == "key_reused"
     # Also when the lease was taken over in between: the save did happen.
     async with world.socket() as socket:
         await socket.lease(take_over=True)
@@ -331,7 +331,7 @@ async def test_broken_text_closes(world: World, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\x01", b"\x02" + bytes(40), b"\x01" + bytes(32), b"\x01" + bytes(288 * 1024)], ids=len
+    "data", [b"", b"\x01", b"\x03" + bytes(40), b"\x01" + bytes(32), b"\x01" + bytes(288 * 1024)], ids=len
 )
 async def test_broken_binary_closes(world: World, data: bytes) -> None:
     async with world.socket() as socket:

@@ -64,7 +64,12 @@ def test_the_open_descriptor(client: Client, image: tuple[ImageVersion, Machine]
     version, machine = image
     vm = create(client)
     opened = client.get(f"/api/v1/vms/{vm['id']}/open").json()
-    assert opened["vm"] == {"id": vm["id"], "name": "Tiny Linux", "tenant": vm["tenant"]}
+    assert opened["vm"] == {
+        "id": vm["id"],
+        "name": "Tiny Linux",
+        "tenant": vm["tenant"],
+        "autosave_seconds": 30,
+    }
     assert opened["snapshot"] is None
     assert opened["machine"] == version.machine
     assert opened["disk"] == {"root": machine.disk.root, "blocks": 2048, "public": True}

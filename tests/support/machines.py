@@ -241,10 +241,12 @@ class Socket:
         await self.communicator.disconnect(timeout=10)
 
     async def next(self, seconds: float = 10) -> dict[str, Any]:
-        """The next message. Raises `Closed`."""
+        """The next message; a binary one as `{"type": "frame", "data": bytes}`. Raises `Closed`."""
         output = await self.communicator.receive_output(seconds)
         if output["type"] == "websocket.close":
             raise Closed(output.get("code", 1000))
+        if output.get("bytes") is not None:
+            return {"type": "frame", "data": output["bytes"]}
         message: dict[str, Any] = json.loads(output["text"])
         return message
 
@@ -255,6 +257,14 @@ class Socket:
                 self.events.append(await self.next(seconds))
         except Closed as closed:
             return closed.code
+
+    async def until(self, type: str, seconds: float = 10) -> dict[str, Any]:
+        """The next message of a type, heard before or coming now. Raises `Closed`."""
+        while not any(event.get("type") == type for event in self.events):
+            self.events.append(await self.next(seconds))
+        found = next(event for event in self.events if event.get("type") == type)
+        self.events.remove(found)
+        return found
 
     async def send_text(self, text: str) -> None:
         await self.communicator.send_input({"type": "websocket.receive", "text": text})

@@ -5,7 +5,7 @@ import type { KeyAnswer } from "../journal/sealing";
 import { Expected } from "../sync/errors";
 
 export interface Descriptor extends OpenDescriptor {
-  vm: { id: string; name: string; tenant: string };
+  vm: { id: string; name: string; tenant: string; autosave_seconds: number };
   snapshot: { id: string; message: string; created_at: string } | null;
   image: OpenDescriptor["image"] & { id: string; title: string; version: number | string };
   locate_url: string;
@@ -47,6 +47,11 @@ export class Api {
 
   vm(id: string): Promise<VmInfo> {
     return this.call("GET", `/api/v1/vms/${id}`);
+  }
+
+  /** 0: never. */
+  setAutosave(id: string, seconds: number): Promise<VmInfo> {
+    return this.call("PATCH", `/api/v1/vms/${id}`, { autosave_seconds: seconds });
   }
 
   /** By default into the user's own tenant. */

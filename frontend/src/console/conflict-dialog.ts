@@ -29,7 +29,7 @@ export class ConflictDialog {
   }
 
   show(conflict: Conflict | undefined, started: boolean): void {
-    const key = conflict && `${conflict.kind}/${started}`;
+    const key = conflict && `${JSON.stringify(conflict)}/${started}`;
     if (key === this.shown) return;
     this.shown = key;
     if (!conflict) {
@@ -37,11 +37,13 @@ export class ConflictDialog {
       return;
     }
     const { title, text, choices } = this.explain(conflict, started);
+    const focused = (document.activeElement as HTMLElement | null)?.textContent;
     setText(byId("conflict-title"), title);
     setText(byId("conflict-text"), text);
     setText(byId("conflict-error"), "");
     byId("conflict-actions").replaceChildren(...choices.map((choice) => this.choiceButton(choice)));
     if (!this.dialog.open) this.dialog.showModal();
+    else [...this.dialog.querySelectorAll("button")].find((each) => each.textContent === focused)?.focus();
     announce(`${title}. ${text}`);
   }
 
@@ -56,21 +58,39 @@ export class ConflictDialog {
       act: async () => `/vms/${await this.session.makeCopy()}/`,
     };
     const openNewer: Choice = { label: "Open the newer save", act: async () => location.pathname };
-    const takeOver: Choice = { label: "Take over", primary: true, act: () => this.session.takeOver() };
+    const takeOver: Choice = { label: "Take over", primary: true, act: () => this.startTakingOver(false) };
+    const watch: Choice = { label: "Watch", act: async () => this.session.watch(true) };
     switch (conflict.kind) {
       case "held": {
         const ago = formatAgo(conflict.since) || "a while ago";
+        if (conflict.asking) {
+          return {
+            title: "Taking over",
+            text: conflict.saving
+              ? "It is being saved where it is open, and opens here right after."
+              : "It was asked for where it is open. Without an answer it opens here in a few seconds, as it was last saved.",
+            choices: [leave, { label: "Don’t wait", act: () => this.startTakingOver(true) }],
+          };
+        }
         return {
-          title: "This machine is open somewhere else",
-          text: `${conflict.holder} opened it ${ago}. Only one place at a time can save it. Taking over pauses it there; what was not saved there can still be kept as a copy. When it is closed there, it opens here.`,
-          choices: [leave, copy, takeOver],
+          title: conflict.yours
+            ? "You have this machine open somewhere else"
+            : "This machine is open somewhere else",
+          text: `${conflict.yours ? "You" : conflict.holder} opened it ${ago}${conflict.yours ? ", in another tab or on another device" : ""}. Only one place at a time can save it. Taking over saves it there first, if it still answers. When it is closed there, it opens here.`,
+          choices: [leave, copy, watch, takeOver],
         };
       }
       case "lost":
         return {
           title: "This machine was taken over",
-          text: `${conflict.message} It is paused here. Your work since the last save is still in this tab.`,
-          choices: [leave, keep, { ...takeOver, label: "Take over again" }],
+          text: conflict.saved
+            ? `${conflict.message} All you did here was saved before, and goes on there.`
+            : `${conflict.message} It is paused here. Your work since the last save is still in this tab: keep it as a copy.`,
+          choices: [
+            leave,
+            { ...keep, primary: !conflict.saved },
+            { ...takeOver, label: "Take it back", primary: conflict.saved },
+          ],
         };
       case "head_moved":
         return {
@@ -101,6 +121,13 @@ export class ConflictDialog {
           choices: [leave],
         };
     }
+  }
+
+  /** The dialog follows what comes of it; a failure shows in what it says next. */
+  private async startTakingOver(now: boolean): Promise<void> {
+    this.session.takeOver(now).catch((error: unknown) => {
+      if (this.dialog.open) setText(byId("conflict-error"), describe(error));
+    });
   }
 
   private choiceButton(choice: Choice): HTMLButtonElement {

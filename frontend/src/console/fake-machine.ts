@@ -4,6 +4,7 @@ import type {
   ClientEvents,
   MachineClient,
   MachineStats,
+  PreparedRound,
   PreparedSave,
   SaveOptions,
   Started,
@@ -93,6 +94,20 @@ export class FakeMachine extends Emitter<ClientEvents> implements MachineClient 
     };
   }
 
+  /** What a round would send ahead, if anything. */
+  ahead: string[] = [];
+  instructions = 0;
+
+  async prepareRound(): Promise<PreparedRound | undefined> {
+    this.calls.push("round");
+    if (this.ahead.length === 0) return undefined;
+    return {
+      chunks: this.ahead.map((digest) => ({ digest, rawSize: 4096 })),
+      frame: async (digest) => new TextEncoder().encode(digest),
+      discard: async (stored = []) => void this.calls.push(`sent ahead ${new Set(stored).size}`),
+    };
+  }
+
   sendConsole(bytes: Uint8Array): void {
     this.typed.push(new TextDecoder().decode(bytes));
   }
@@ -107,7 +122,13 @@ export class FakeMachine extends Emitter<ClientEvents> implements MachineClient 
 
   async stats(): Promise<MachineStats> {
     const disk = { readBytes: 0, writtenBytes: 0, dirtyBlocks: this.dirtyBlocks, readsWaiting: 0 };
-    return { traffic: {} as MachineStats["traffic"], phases: {}, disk, cache: { chunks: 0, bytes: 0 } };
+    return {
+      traffic: {} as MachineStats["traffic"],
+      phases: {},
+      disk,
+      cache: { chunks: 0, bytes: 0 },
+      instructions: this.instructions,
+    };
   }
 
   /** The guest writes to its disk. */

@@ -8,6 +8,10 @@ export interface HoldingEvents {
   online(): void;
   /** There is a conflict now. */
   conflict(): void;
+  /** Somebody asks for the lease: `giveUp` is what to do. */
+  asked(by: string): void;
+  /** Somebody watches, and may need a whole screen. */
+  watched(fresh: boolean): void;
   changed(): void;
   /** A save is under way: the VM's head may be that save. */
   saving(): boolean;
@@ -17,6 +21,8 @@ export class Holding {
   conflict: Conflict | undefined;
   /** The snapshot that the machine here started from or was last saved as (null: none); undefined before it is known. */
   head: string | null | undefined;
+  /** The machine was saved before the lease was given to whoever asked for it. */
+  savedBefore = false;
   private client: SyncClient;
 
   constructor(
@@ -53,9 +59,9 @@ export class Holding {
     this.events.changed();
   }
 
-  /** Takes the lease from whoever has it. */
-  async takeOver(): Promise<void> {
-    await this.client.takeOver();
+  /** Takes the lease from whoever has it: they are asked first (`now`: not even that). */
+  async takeOver(now: boolean): Promise<void> {
+    await this.client.takeOver(now);
   }
 
   /** Connects again after signing in elsewhere. */
@@ -82,6 +88,8 @@ export class Holding {
     sync.onState((state) => {
       if (sync === this.client) this.stateChanged(state);
     });
+    sync.onAsked = (by) => this.events.asked(by);
+    sync.onWatched = (fresh) => this.events.watched(fresh);
     return sync;
   }
 
@@ -89,13 +97,21 @@ export class Holding {
     switch (state.kind) {
       case "online":
         this.conflict = undefined;
+        this.savedBefore = false;
         this.events.online();
         break;
-      case "held":
-        this.setConflict({ kind: "held", holder: state.holder, since: state.since });
+      case "held": {
+        const { holder, since, yours } = state;
+        this.setConflict({ kind: "held", holder, since, yours, asking: false, saving: false });
         break;
+      }
+      case "asking": {
+        const by = this.conflict?.kind === "held" ? this.conflict : { holder: "", since: "", yours: false };
+        this.setConflict({ ...by, kind: "held", asking: true, saving: state.saving });
+        break;
+      }
       case "lost":
-        this.setConflict({ kind: "lost", message: state.message });
+        this.setConflict({ kind: "lost", message: state.message, saved: this.savedBefore });
         break;
       case "ended":
         if (state.code !== "closed") this.setConflict({ kind: state.code });

@@ -9,6 +9,7 @@ import { encodePicture, shrink } from "../terminal/thumbnail";
 import { Api, csrfFromPage, descriptorFromPage } from "./api";
 import { currentScheme, followScheme, followVisibleHeight } from "./appearance";
 import { makeAutomation } from "./automation";
+import { AutosaveSetting } from "./autosave-setting";
 import { ConflictDialog } from "./conflict-dialog";
 import { Cover } from "./cover";
 import { announce, byId, wireDialog } from "./dom";
@@ -25,6 +26,7 @@ import { ShareDialog } from "./share-dialog";
 import { StatusLine } from "./status";
 import { missingSupport } from "./support";
 import { Tabs } from "./tabs";
+import { WatchBar } from "./watch-bar";
 
 /** The run's name outlives a reload of this tab, but not a copy of the tab: it is in the storage only while no page runs. */
 function sessionName(vm: string): { session: string; keep(name: string): void } {
@@ -158,6 +160,8 @@ async function openConsole(): Promise<void> {
   new ShareDialog(vm, session, api, focusActive);
   const conflicts = new ConflictDialog(session, () => (leaving = true));
   const status = new StatusLine();
+  const watchBar = new WatchBar(session);
+  const autosave = new AutosaveSetting(session);
   let leaving = false;
 
   terminal.mount(byId("terminal"));
@@ -181,7 +185,9 @@ async function openConsole(): Promise<void> {
       screen.reopen();
     }
     if (view.loading) started = false;
-    conflicts.show(view.conflict, started);
+    conflicts.show(view.watching ? undefined : view.conflict, started);
+    watchBar.show(view);
+    autosave.show(session.autosaveSeconds);
   };
   let connected = true;
   session.onView(({ lease }) => {

@@ -4,8 +4,10 @@ import type { Journal } from "../journal/journal";
 import type { MachineClient } from "../machine/client";
 import type { MachineState } from "../machine/machine";
 import type { LeaseState, SyncOptions } from "../sync/client";
+import type { Holder } from "../sync/protocol";
 import type { SaveProgress } from "../sync/save";
 import type { Api, Descriptor } from "./api";
+import type { AutosaveView } from "./autosave";
 import type { Phases } from "./phases";
 
 /** What the automation interface calls `state`. */
@@ -16,7 +18,8 @@ export interface SessionTerminal {
   readonly columns: number;
   readonly rows: number;
   write(bytes: Uint8Array): void;
-  restore(bytes: Uint8Array): boolean;
+  /** Shows a saved screen; with `keepSize` in its own size, until the next `fit`. */
+  restore(bytes: Uint8Array, keepSize?: boolean): boolean;
   serialize(mostBytes: number): Promise<Uint8Array>;
   screenText(): string;
   /** Makes it as large as its place on the page. */
@@ -51,6 +54,7 @@ export interface SessionOptions {
 
 export interface SaveReport {
   snapshot: string;
+  kind: "save" | "auto";
   uploadedBytes: number;
   /** ms from the request to the acknowledged snapshot. */
   totalMs: number;
@@ -67,8 +71,10 @@ export interface SaveReport {
 
 /** Why the person must choose before the session can go on. */
 export type Conflict =
-  | { kind: "held"; holder: string; since: string }
-  | { kind: "lost"; message: string }
+  /** `asking`: they have been asked for it; `saving`: and are saving for us. */
+  | ({ kind: "held"; asking: boolean; saving: boolean } & Holder)
+  /** `saved`: all that was done here was saved before. */
+  | { kind: "lost"; message: string; saved: boolean }
   | { kind: "head_moved" }
   | { kind: "signed_out" }
   | { kind: "not_found" };
@@ -90,6 +96,13 @@ export interface SessionView {
   machine: MachineState;
   lease: LeaseState["kind"];
   saving: SavingView | undefined;
+  autosave: AutosaveView;
+  /** ms since 1970 when the connection was lost. */
+  offlineSince: number | undefined;
+  /** Somebody else has the machine, and this tab shows what they see. */
+  watching: boolean;
+  /** Somebody has asked for the machine: it is being saved for them. */
+  handingOver: string | undefined;
   conflict: Conflict | undefined;
   failure: Failure | undefined;
   /** While the machine is loaded. Bytes of `total`; 0: not known. */

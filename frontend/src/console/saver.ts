@@ -1,9 +1,9 @@
 /** One save of a running machine: freeze, pack in the worker, send, and tell the worker how it ended. */
 
 import type { Journal } from "../journal/journal";
-import { MOST_EXTRA, type MachineClient } from "../machine/client";
+import { MOST_EXTRA, type MachineClient, type PreparedSave, type SaveOptions } from "../machine/client";
 import type { SyncClient } from "../sync/client";
-import { save } from "../sync/save";
+import { save, store } from "../sync/save";
 import type { SaveReport, SavingView, SessionTerminal } from "./model";
 
 export interface SaveMachineOptions {
@@ -12,6 +12,7 @@ export interface SaveMachineOptions {
   terminal: SessionTerminal;
   takePicture: () => Promise<string | null>;
   message: string;
+  kind: "save" | "auto";
   /** The head that the snapshot goes on top of; by default the one that the machine started from. */
   expectedHead?: string | null;
   journal?: Journal | undefined;
@@ -23,30 +24,13 @@ export interface SaveMachineOptions {
 
 /** Rejects with `Expected`, `Cancelled` or the machine's error; the work is then still in the machine. */
 export async function saveMachine(options: SaveMachineOptions): Promise<SaveReport> {
-  const { machine, sync, terminal, signal } = options;
+  const { sync, signal } = options;
   const began = performance.now();
   options.onView({ phase: "preparing", progress: undefined });
-  let picture: Promise<string | null> | undefined;
-  const prepared = await machine.prepareSave({
-    extra: async () => {
-      options.onFrozen();
-      const screen = await terminal.serialize(MOST_EXTRA);
-      // A picture is nice to have: a save does not fail for want of one.
-      picture = options.takePicture().catch(() => null);
-      return screen;
-    },
-  });
+  const { prepared, thumbnail, expectedHead, idempotencyKey } = await prepare(options);
+  const stored: string[] = [];
   let result;
   try {
-    signal.throwIfAborted();
-    const { message } = options;
-    const expectedHead = options.expectedHead === undefined ? prepared.parentSnapshot : options.expectedHead;
-    const idempotencyKey = crypto.randomUUID();
-    const thumbnail = prepared.thumbnail ?? (await picture) ?? null;
-    // A tab whose storage is full or away can save all the same.
-    await options.journal
-      ?.keep(prepared, { message, expectedHead, thumbnail, idempotencyKey })
-      .catch(() => undefined);
     signal.throwIfAborted();
     result = await save(
       sync,
@@ -54,24 +38,27 @@ export async function saveMachine(options: SaveMachineOptions): Promise<SaveRepo
         expectedHead,
         diskRoot: prepared.diskRoot,
         memoryRoot: prepared.memoryRoot,
-        message,
+        message: options.message,
+        kind: options.kind,
         thumbnail,
         idempotencyKey,
         reusedBytes: prepared.reusedBytes,
         chunks: prepared.chunks.map(({ digest, rawSize }) => [digest, rawSize] as const),
         frame: (digest) => prepared.frame(digest),
+        stored: (digest) => stored.push(digest),
       },
       (progress) => options.onView({ phase: progress.phase, progress }),
       signal,
     );
   } catch (error) {
-    await prepared.discard().catch(() => undefined);
+    await prepared.discard(stored).catch(() => undefined);
     throw error;
   }
   await prepared.committed(result.snapshot.id);
   await options.journal?.clear().catch(() => undefined);
   return {
     snapshot: result.snapshot.id,
+    kind: options.kind,
     uploadedBytes: result.uploadedBytes,
     totalMs: Math.round(performance.now() - began),
     pausedMs: prepared.pausedMs,
@@ -82,4 +69,73 @@ export async function saveMachine(options: SaveMachineOptions): Promise<SaveRepo
     reusedBytes: prepared.reusedBytes,
     retries: result.retries,
   };
+}
+
+/** Puts the work into the journal only: for a time without a connection. */
+export async function keepMachine(
+  options: Pick<
+    SaveMachineOptions,
+    "machine" | "terminal" | "takePicture" | "journal" | "onFrozen" | "message"
+  >,
+): Promise<void> {
+  const { prepared } = await prepare(options);
+  await prepared.discard();
+}
+
+/** Sends ahead what has changed, while the guest runs: a save right after it has little left to do. */
+export async function sendAhead(
+  machine: MachineClient,
+  sync: SyncClient,
+  signal: AbortSignal,
+): Promise<number> {
+  const round = await machine.prepareRound();
+  if (!round) return 0;
+  const stored: string[] = [];
+  try {
+    const sent = await store(
+      sync,
+      {
+        chunks: round.chunks.map(({ digest, rawSize }) => [digest, rawSize] as const),
+        frame: (digest) => round.frame(digest),
+        stored: (digest) => stored.push(digest),
+      },
+      signal,
+    );
+    stored.push(...round.chunks.map(({ digest }) => digest)); // the others were there already
+    return sent;
+  } finally {
+    await round.discard(stored).catch(() => undefined);
+  }
+}
+
+/** Freezes and packs, and hands the result to the journal. */
+async function prepare(
+  options: Pick<
+    SaveMachineOptions,
+    "machine" | "terminal" | "takePicture" | "journal" | "onFrozen" | "message" | "expectedHead"
+  >,
+): Promise<{
+  prepared: PreparedSave;
+  thumbnail: string | null;
+  expectedHead: string | null;
+  idempotencyKey: string;
+}> {
+  let picture: Promise<string | null> | undefined;
+  const extra: SaveOptions["extra"] = async () => {
+    options.onFrozen();
+    const screen = await options.terminal.serialize(MOST_EXTRA);
+    // A picture is nice to have: a save does not fail for want of one.
+    picture = options.takePicture().catch(() => null);
+    return screen;
+  };
+  const prepared = await options.machine.prepareSave({ extra });
+  const { message } = options;
+  const expectedHead = options.expectedHead === undefined ? prepared.parentSnapshot : options.expectedHead;
+  const thumbnail = prepared.thumbnail ?? (await picture) ?? null;
+  // A tab whose storage is full or away can save all the same.
+  const idempotencyKey = crypto.randomUUID();
+  await options.journal
+    ?.keep(prepared, { message, expectedHead, thumbnail, idempotencyKey })
+    .catch(() => undefined);
+  return { prepared, thumbnail, expectedHead, idempotencyKey };
 }

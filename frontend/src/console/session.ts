@@ -6,17 +6,30 @@
 import type { MachineClient, MachineStats } from "../machine/client";
 import type { MachineEvents, MachineState } from "../machine/machine";
 import { Expected, describe } from "../sync/errors";
+import { Relay, Watcher } from "../sync/watch";
 import type { Descriptor } from "./api";
+import { Autosave } from "./autosave";
 import { agentAnswers, promptAppears, reseed, resize, setClock } from "./guest";
 import { Holding } from "./holding";
 import type { PublicState, SaveReport, SessionOptions, SessionView } from "./model";
 import { Saving } from "./saving";
+import type { SyncClient } from "../sync/client";
+
+/** Instructions a millisecond above which a guest is at work: an idle one takes a tenth of it. */
+const BUSY_RATE = 5000;
 
 export class Session {
   private readonly options: SessionOptions;
   private readonly listeners = new Set<(view: SessionView) => void>();
   private readonly saving: Saving;
   private readonly holding: Holding;
+  private readonly autosave: Autosave;
+  private readonly relay: Relay;
+  private watcher: Watcher | undefined;
+  private handingOver: string | undefined;
+  /** ms since 1970: the last output or input. */
+  private lastActivity = 0;
+  private instructions: { count: number; at: number } | undefined;
   private machine: MachineClient | undefined;
   private descriptor: Descriptor | undefined;
   private machineState: MachineState = "loading";
@@ -40,16 +53,36 @@ export class Session {
         if (this.mustStandStill() && !this.loading) void this.machine?.pause();
       },
       changed: () => this.changed(),
-      saving: () => this.saving.view !== undefined,
+      saving: () => this.saving.busy,
+      asked: (by) => void this.handOver(by),
+      watched: (fresh) => this.relay.watched(fresh),
+    });
+    this.relay = new Relay({
+      screen: (mostBytes) => options.terminal.serialize(mostBytes),
+      send: (frame) => this.holding.sync.show(frame),
+    });
+    this.autosave = new Autosave({
+      possible: () => this.autosavePossible(),
+      worthSaving: () => this.saving.worthSaving,
+      quietMs: () => Date.now() - this.lastActivity,
+      sample: () => this.sampleWork(),
+      round: () => this.saveBy((machine, sync) => this.saving.runRound(machine, sync)),
+      journalRound: () => this.saving.runJournalRound(this.startedMachine()),
+      changed: () => this.changed(),
     });
   }
 
   get view(): SessionView {
+    const lease = this.holding.sync.state;
     return {
       state: this.publicState(),
       machine: this.machineState,
-      lease: this.holding.sync.state.kind,
+      lease: lease.kind,
       saving: this.saving.view,
+      autosave: this.autosave.view,
+      offlineSince: lease.kind === "connecting" ? lease.since : undefined,
+      watching: this.watcher !== undefined,
+      handingOver: this.handingOver,
       conflict: this.holding.conflict,
       failure: this.failure,
       loading: this.loading,
@@ -110,6 +143,7 @@ export class Session {
       if (run !== this.run) return;
       phases.mark("started");
       this.loading = undefined;
+      this.autosave.set(descriptor.vm.autosave_seconds);
       this.greet(machine);
       if (started.resumed) {
         // An image's own snapshot brings no screen: Enter makes the shell show its prompt.
@@ -131,6 +165,7 @@ export class Session {
   input(bytes: Uint8Array): void {
     if (!this.machine || this.loading || this.holding.conflict) return;
     this.saving.touch();
+    this.lastActivity = Date.now();
     this.machine.sendConsole(bytes);
   }
 
@@ -147,6 +182,7 @@ export class Session {
   /** The terminal has a new size. */
   resized(columns: number, rows: number): void {
     if (this.machine && !this.loading) resize(this.machine, columns, rows);
+    this.relay.output();
   }
 
   /** Sends the VGA screen to `listener` until the returned function is called. */
@@ -195,26 +231,54 @@ export class Session {
 
   /** Saves disk and memory as they are now. Rejects with `Expected` or `Cancelled`; a conflict is then in the view. */
   async save(message: string): Promise<SaveReport> {
-    const { sync } = this.holding;
-    try {
-      const report = await this.saving.save({ machine: this.startedMachine(), sync, message });
-      if (sync === this.holding.sync) this.holding.head = report.snapshot;
-      this.saving.reports.push(report);
-      return report;
-    } catch (error) {
-      if (error instanceof Expected && error.code === "head_moved" && sync === this.holding.sync)
-        this.holding.setConflict({ kind: "head_moved" });
-      throw error;
-    }
+    const report = await this.saveBy((machine, sync) => this.saving.save({ machine, sync, message }));
+    this.autosave.saved();
+    return report;
+  }
+
+  /** How often the machine saves by itself, 0: never. Kept with the VM. */
+  async setAutosave(seconds: number): Promise<void> {
+    await this.options.api.setAutosave(this.options.vm, seconds);
+    if (this.descriptor) this.descriptor.vm.autosave_seconds = seconds;
+    this.autosave.set(seconds);
+  }
+
+  get autosaveSeconds(): number {
+    return this.descriptor?.vm.autosave_seconds ?? 0;
   }
 
   cancelSave(): void {
     this.saving.cancel();
   }
 
-  /** Takes the lease from whoever has it and runs on, unless there is a newer snapshot: then that is the conflict. */
-  async takeOver(): Promise<void> {
-    await this.holding.takeOver();
+  /**
+   * Takes the lease from whoever has it and runs on, unless there is a newer snapshot: then that is the conflict. They are asked
+   * first, and save what they have (`now`: they are not).
+   */
+  async takeOver(now = false): Promise<void> {
+    await this.holding.takeOver(now);
+  }
+
+  /** Shows what whoever has the machine sees; the machine that was loaded here goes. */
+  watch(on: boolean): void {
+    const { sync } = this.holding;
+    this.watcher?.close();
+    this.watcher = undefined;
+    if (on) {
+      this.unload();
+      const watcher = new Watcher({
+        show: (bytes, whole) => {
+          if (whole) this.options.terminal.restore(bytes, true);
+          else this.options.terminal.write(bytes);
+        },
+        askWhole: () => sync.watch(true),
+        acknowledge: (count) => sync.acknowledge(count),
+      });
+      this.watcher = watcher;
+      sync.onScreen = (frame) => watcher.receive(frame);
+    }
+    sync.watch(on);
+    this.changed();
   }
 
   /** Connects again after signing in elsewhere. */
@@ -258,6 +322,9 @@ export class Session {
   close(): void {
     this.run++;
     this.booting?.abort();
+    this.autosave.close();
+    this.relay.close();
+    this.watcher?.close();
     this.holding.sync.close();
     void this.machine?.destroy();
   }
@@ -271,6 +338,80 @@ export class Session {
     };
   }
 
+  /** Somebody wants the machine: it stands still, what is new is saved, and then it is theirs. */
+  private async handOver(by: string): Promise<void> {
+    if (this.handingOver !== undefined) return;
+    this.handingOver = by;
+    this.changed();
+    const { sync } = this.holding;
+    try {
+      await sync.giveUp(by, async () => {
+        if (!this.machine || this.loading || !(this.saving.worked || this.saving.worthSaving)) return;
+        await this.machine.pause();
+        await this.saving.settled();
+        // Also what a save that just ended has left out: the guest ran on while it was made.
+        if (this.saving.worked || this.saving.worthSaving)
+          await this.saveBy((machine) => this.saving.save({ machine, sync, message: "", kind: "auto" }));
+        this.holding.savedBefore = true;
+      });
+    } catch {
+      // Not saved: the machine runs on here until it is taken.
+      void this.runOn();
+    } finally {
+      this.handingOver = undefined;
+      this.changed();
+    }
+  }
+
+  /** A save of any kind into this VM: its snapshot is the head then. */
+  private async saveBy(
+    save: (machine: MachineClient, sync: SyncClient) => Promise<SaveReport>,
+  ): Promise<SaveReport> {
+    const { sync } = this.holding;
+    try {
+      const report = await save(this.startedMachine(), sync);
+      if (sync === this.holding.sync) this.holding.head = report.snapshot;
+      return report;
+    } catch (error) {
+      if (error instanceof Expected && error.code === "head_moved" && sync === this.holding.sync)
+        this.holding.setConflict({ kind: "head_moved" });
+      throw error;
+    }
+  }
+
+  private autosavePossible(): "online" | "offline" | "no" {
+    const started = this.machine !== undefined && !this.loading && !this.failure && !this.booting;
+    if (!started || this.saving.busy || this.handingOver !== undefined) return "no";
+    const { conflict } = this.holding;
+    const { kind } = this.holding.sync.state;
+    if (kind === "online") return conflict ? "no" : "online";
+    const offline = kind === "connecting" && !conflict;
+    return this.options.journal && (offline || conflict?.kind === "signed_out") ? "offline" : "no";
+  }
+
+  /** Whether the guest computes something: it may do that without printing a line. */
+  private async sampleWork(): Promise<void> {
+    const stats = await this.machine?.stats().catch(() => undefined);
+    if (!stats) return;
+    const now = { count: stats.instructions, at: Date.now() };
+    const before = this.instructions;
+    this.instructions = now;
+    if (!before || now.at <= before.at) return;
+    const rate = ((now.count - before.count) >>> 0) / (now.at - before.at);
+    if (rate > BUSY_RATE) this.saving.guestMoved(true);
+  }
+
+  private unload(): void {
+    this.run++;
+    this.booting?.abort();
+    this.booting = undefined;
+    this.loading = undefined;
+    this.failure = undefined;
+    void this.machine?.destroy();
+    this.machine = undefined;
+    this.machineState = "paused";
+  }
+
   private startedMachine(): MachineClient {
     if (!this.machine || this.loading) throw new Expected("not_started", "The machine has not started yet.");
     return this.machine;
@@ -278,6 +419,12 @@ export class Session {
 
   private leaseIsOurs(): void {
     this.options.phases.mark("lease");
+    if (this.watcher) {
+      this.watcher.close();
+      this.watcher = undefined;
+      void this.start();
+      return;
+    }
     if (this.holding.headMoved && !this.saving.worked && !this.loading) {
       // Nothing was done here that could be lost: simply the newer save.
       void this.start();
@@ -290,7 +437,12 @@ export class Session {
   }
 
   private mustStandStill(): boolean {
-    return this.holding.mustStandStill || this.pausedByPerson || this.pausedByFlood;
+    return (
+      this.holding.mustStandStill ||
+      this.handingOver !== undefined ||
+      this.pausedByPerson ||
+      this.pausedByFlood
+    );
   }
 
   private async runOn(): Promise<void> {
@@ -314,13 +466,17 @@ export class Session {
       mine((bytes) => {
         phases.mark("first_output");
         if (!this.loading && !this.booting) phases.mark("usable");
+        this.lastActivity = Date.now();
+        this.saving.guestMoved(false);
         terminal.write(bytes);
+        this.relay.output(bytes);
       }),
     );
     machine.on(
       "extra",
       mine((bytes) => {
         if (terminal.restore(bytes)) phases.mark("screen_restored");
+        this.relay.output();
       }),
     );
     machine.on(

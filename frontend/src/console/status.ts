@@ -1,7 +1,7 @@
 /** The status line, and the buttons that depend on the state. */
 
 import { announce, byId, setProgress, setText } from "./dom";
-import { formatBytes, plural } from "./format";
+import { formatBytes, formatMoment, plural } from "./format";
 import type { SessionView } from "./model";
 
 type Led = "ok" | "busy" | "warn" | "danger" | "";
@@ -9,13 +9,18 @@ type Led = "ok" | "busy" | "warn" | "danger" | "";
 const BLOCK = 4096;
 /** How long the disk light stays on after traffic. */
 const LIGHT_MS = 150;
+/** A connection that is away for less is not worth a word, ms. */
+const OFFLINE_AFTER = 1500;
 
 export class StatusLine {
   private lightOff: ReturnType<typeof setTimeout> | undefined;
+  private offlineTimer: ReturnType<typeof setTimeout> | undefined;
+  private shown: SessionView | undefined;
   private said = "";
   private waitingForDisk = false;
 
   show(view: SessionView): void {
+    this.shown = view;
     const [state, led] = stateText(view);
     setText(byId("status-state"), state);
     setLed("led-state", led);
@@ -25,10 +30,11 @@ export class StatusLine {
     this.showDisk(view);
     const unsaved = byId("status-unsaved");
     setText(unsaved, unsavedText(view));
-    unsaved.classList.toggle("unsaved", view.unsaved);
+    unsaved.classList.toggle("unsaved", view.unsaved || view.autosave.kind === "full");
+    this.watchClock(view);
     this.showSaving(view);
 
-    const started = view.state !== "loading" && view.machine !== "loading";
+    const started = view.state !== "loading" && view.machine !== "loading" && !view.watching;
     byId<HTMLButtonElement>("save").disabled = !started || view.saving !== undefined;
     byId<HTMLButtonElement>("share").disabled = !started;
     const pause = byId<HTMLButtonElement>("pause");
@@ -39,6 +45,14 @@ export class StatusLine {
       this.said = spoken;
       announce(spoken);
     }
+  }
+
+  /** A lost connection becomes "Offline" by the clock alone. */
+  private watchClock(view: SessionView): void {
+    clearTimeout(this.offlineTimer);
+    if (view.offlineSince === undefined) return;
+    const left = view.offlineSince + OFFLINE_AFTER - Date.now();
+    if (left >= 0) this.offlineTimer = setTimeout(() => this.show(this.shown ?? view), left + 20);
   }
 
   /** Disk traffic: the light goes on for a moment. */
@@ -102,7 +116,10 @@ function networkText(view: SessionView): [string, Led] {
     case "online":
       return ["Online", "ok"];
     case "connecting":
-      return ["Connecting…", "warn"];
+      return view.offlineSince !== undefined && Date.now() - view.offlineSince > OFFLINE_AFTER
+        ? ["Offline", "warn"]
+        : ["Connecting…", "warn"];
+    case "asking":
     case "held":
       return ["Open elsewhere", "danger"];
     case "lost":
@@ -113,7 +130,17 @@ function networkText(view: SessionView): [string, Led] {
 }
 
 function unsavedText(view: SessionView): string {
-  if (view.state === "loading") return "";
+  if (view.state === "loading" || view.watching) return "";
+  if (view.handingOver !== undefined) return `Saving for ${view.handingOver}, who takes over…`;
+  const changes = view.dirtyBlocks > 0 ? plural(view.dirtyBlocks, "change") : "changes";
+  if (view.offlineSince !== undefined && Date.now() - view.offlineSince > OFFLINE_AFTER)
+    return `Offline: working on, ${view.unsaved ? changes : "no changes"} not saved`;
+  const { autosave } = view;
+  if (autosave.kind === "full") return "Storage is full: not autosaved";
+  if (autosave.kind === "failing") return "Not autosaved: trying again";
+  if (autosave.kind === "saving") return "Autosaving…";
+  if (!view.unsaved && autosave.kind === "on" && autosave.at !== undefined)
+    return `Autosaved at ${formatMoment(autosave.at)}`;
   if (!view.unsaved) return view.head ? "No changes since the last save" : "";
   if (view.dirtyBlocks === 0) return "Unsaved changes";
   const size = formatBytes(view.dirtyBlocks * BLOCK);

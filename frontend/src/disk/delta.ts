@@ -14,7 +14,16 @@ import {
   type Extent,
   type Interior,
 } from "./index-node";
-import { hashBlock, isZeroBlock, sameWords, wordsOf, type KnownBlocks, type Location } from "./known";
+import {
+  hashBlock,
+  isZeroBlock,
+  noRest,
+  sameWords,
+  wordsOf,
+  type KnownBlocks,
+  type Location,
+  type Rest,
+} from "./known";
 import type { IndexTree } from "./tree";
 
 export interface Changes {
@@ -31,7 +40,10 @@ export interface PackOptions {
   isPublic?: (digest: string) => boolean;
   /** Bytes of a chunk of the parent that need no network; folding and comparing use it when they can. */
   local?: (digest: string) => Promise<Uint8Array | undefined>;
+  rest?: Rest;
 }
+
+export type { Rest } from "./known";
 
 export interface Delta {
   root: string;
@@ -46,6 +58,8 @@ export interface Delta {
   changedBlocks: number;
   /** Numbers of the leaves that they are in. */
   touchedLeaves: number[];
+  /** Data chunks that those leaves name. */
+  named: Set<string>;
 }
 
 /** A chunk of deltas is folded when no more than this part of it is still named: its last blocks move into the new chunks. */
@@ -72,7 +86,8 @@ export async function packDelta(
   for (const block of zeroes) await updates.clear(block);
 
   const differing = await withoutUnchanged(candidates, numbers, words, updates, options);
-  const places = options.known ? await options.known.find(data) : [];
+  const { rest = noRest } = options;
+  const places = options.known ? await options.known.find(data, rest) : [];
   const packer = new Packer();
   for (const i of differing) {
     const place = places[i];
@@ -87,7 +102,7 @@ export async function packDelta(
   }
   await fold(updates, packer, options);
 
-  const chunks = await packer.finish();
+  const chunks = await packer.finish(rest);
   for (const { block, place } of packer.places(chunks)) await updates.set(block, place);
   const nodes = await updates.write();
   return {
@@ -98,7 +113,18 @@ export async function packDelta(
     reusedBytes,
     changedBlocks: zeroes.length + differing.length,
     touchedLeaves: updates.touchedLeaves,
+    named: updates.named(),
   };
+}
+
+/** Blocks as chunks of their own, twins once: raw bytes by digest. */
+export async function packBlocks(
+  blocks: readonly Uint8Array[],
+  rest: Rest = noRest,
+): Promise<Map<string, Uint8Array>> {
+  const packer = new Packer();
+  blocks.forEach((block, i) => packer.add(i, wordsOf(block), 0));
+  return new Map((await packer.finish(rest)).map(({ digest, raw }) => [digest, raw]));
 }
 
 /** Leaves out the blocks that hold just what the parent has at that place, as far as that can be told without the network. */
@@ -111,6 +137,7 @@ async function withoutUnchanged(
 ): Promise<number[]> {
   const differing: number[] = [];
   for (const i of candidates) {
+    if (i % 64 === 63) await options.rest?.();
     const old = await updates.get(numbers[i]!);
     const chunk = old && (await options.local?.(old.digest));
     if (old && chunk && sameWords(words, i * WORDS, wordsOf(chunk), old.offset * WORDS)) continue;
@@ -146,6 +173,15 @@ class Updates {
 
   async clear(block: number): Promise<void> {
     (await this.leaf(block))[block % LEAF_BLOCKS] = undefined;
+  }
+
+  /** The data chunks that the touched leaves name. */
+  named(): Set<string> {
+    const named = new Set<string>();
+    for (const places of this.leaves.values()) {
+      for (const place of places) if (place) named.add(place.digest);
+    }
+    return named;
   }
 
   /** How many blocks of the touched leaves name each chunk now, and how many did in the parent. */
@@ -262,20 +298,24 @@ class Packer {
     this.blocks.set(block, { words, at });
   }
 
-  async finish(): Promise<{ digest: string; raw: Uint8Array }[]> {
+  async finish(rest: Rest): Promise<{ digest: string; raw: Uint8Array }[]> {
     const distinct: { words: Int32Array; at: number }[] = [];
     const byHash = new Map<number, number>();
-    this.layout = [...this.blocks]
-      .sort(([a], [b]) => a - b)
-      .map(([block, content]) => {
-        const hash = hashBlock(content.words, content.at);
-        const twin = byHash.get(hash);
-        const same = twin === undefined ? undefined : distinct[twin];
-        const isSame = same && sameWords(content.words, content.at, same.words, same.at);
-        const number = isSame ? twin! : distinct.push(content) - 1;
-        if (!isSame) byHash.set(hash, number);
-        return { block, chunk: Math.floor(number / CHUNK_BLOCKS), offset: number % CHUNK_BLOCKS };
+    this.layout = [];
+    for (const [block, content] of [...this.blocks].sort(([a], [b]) => a - b)) {
+      if (this.layout.length % 64 === 63) await rest();
+      const hash = hashBlock(content.words, content.at);
+      const twin = byHash.get(hash);
+      const same = twin === undefined ? undefined : distinct[twin];
+      const isSame = same && sameWords(content.words, content.at, same.words, same.at);
+      const number = isSame ? twin! : distinct.push(content) - 1;
+      if (!isSame) byHash.set(hash, number);
+      this.layout.push({
+        block,
+        chunk: Math.floor(number / CHUNK_BLOCKS),
+        offset: number % CHUNK_BLOCKS,
       });
+    }
     const chunks: { digest: string; raw: Uint8Array }[] = [];
     for (let from = 0; from < distinct.length; from += CHUNK_BLOCKS) {
       const contents = distinct.slice(from, from + CHUNK_BLOCKS);

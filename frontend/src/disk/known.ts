@@ -7,6 +7,10 @@ import { BLOCK } from "../machine/machine";
 
 const WORDS = BLOCK / 4;
 
+/** Called between small pieces of long work: waits now and then, so that others have their turn in this thread. */
+export type Rest = () => Promise<void> | void;
+export const noRest: Rest = () => undefined;
+
 export interface Location {
   digest: string;
   /** In blocks. */
@@ -48,7 +52,7 @@ export function wordsOf(bytes: Uint8Array): Int32Array {
 export class KnownBlocks {
   /** Content hash → number of the chunk * 64 + offset. The first chunk that has a block stays its place. */
   private readonly places = new Map<number, number>();
-  private readonly digests: string[] = [];
+  private readonly digests: (string | undefined)[] = [];
   private readonly seen = new Set<string>();
 
   /** `local` gives a chunk's bytes if that needs no network; `base` is asked for what is not known here. */
@@ -65,17 +69,27 @@ export class KnownBlocks {
     const words = wordsOf(raw);
     for (let offset = 0; offset < raw.length / BLOCK; offset++) {
       const hash = hashBlock(words, offset * WORDS);
-      if (!this.places.has(hash)) this.places.set(hash, number * 64 + offset);
+      const place = this.places.get(hash);
+      if (place === undefined || this.digests[Math.floor(place / 64)] === undefined)
+        this.places.set(hash, number * 64 + offset);
     }
   }
 
+  /** The chunk may be gone: it is not proposed any more. */
+  forget(digest: string): void {
+    if (!this.seen.delete(digest)) return;
+    const number = this.digests.indexOf(digest);
+    if (number >= 0) this.digests[number] = undefined;
+  }
+
   /** For each block of `data` a place that holds the same bytes, or undefined. */
-  async find(data: Uint8Array): Promise<(Location | undefined)[]> {
+  async find(data: Uint8Array, rest: Rest = noRest): Promise<(Location | undefined)[]> {
     const words = wordsOf(data);
     const count = data.length / BLOCK;
     const found = new Array<Location | undefined>(count).fill(undefined);
     const byChunk = new Map<string, { index: number; offset: number }[]>();
     for (let index = 0; index < count; index++) {
+      if (index % 64 === 63) await rest();
       const place = this.propose(hashBlock(words, index * WORDS));
       if (!place) continue;
       const wanted = byChunk.get(place.digest) ?? [];
@@ -86,6 +100,7 @@ export class KnownBlocks {
       const raw = await this.local(digest);
       if (!raw) continue;
       const chunk = wordsOf(raw);
+      await rest();
       for (const { index, offset } of wanted) {
         if (sameWords(words, index * WORDS, chunk, offset * WORDS)) found[index] = { digest, offset };
       }

@@ -96,10 +96,24 @@ export class RemoteDisk implements BlockDevice {
 
   freeze(): SparseBlocks {
     this.period++;
+    return this.written();
+  }
+
+  /** The blocks that `freeze` would give now. A written block is never changed, so they are copied only when they are asked for. */
+  written(): SparseBlocks {
     const numbers = Uint32Array.from(this.overlay.keys()).sort();
-    const data = new Uint8Array(numbers.length * BLOCK);
-    numbers.forEach((block, i) => data.set(this.overlay.get(block)!.data, i * BLOCK));
-    return { numbers, data };
+    const blocks = Array.from(numbers, (block) => this.overlay.get(block)!.data);
+    let data: Uint8Array | undefined;
+    return {
+      numbers,
+      get data() {
+        if (!data) {
+          data = new Uint8Array(blocks.length * BLOCK);
+          for (const [i, block] of blocks.entries()) data.set(block, i * BLOCK);
+        }
+        return data;
+      },
+    };
   }
 
   /** What the last `freeze` captured is in `tree` now: only what was written since remains dirty. */

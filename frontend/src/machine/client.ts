@@ -108,6 +108,8 @@ export interface MachineStats {
   phases: Record<string, number>;
   disk: { readBytes: number; writtenBytes: number; dirtyBlocks: number; readsWaiting: number };
   cache: { chunks: number; bytes: number };
+  /** Instructions that the processor has carried out, modulo 2^32. */
+  instructions: number;
 }
 
 /** A chunk of a prepared save: an index node or packed blocks; both are uploaded alike. */
@@ -138,8 +140,19 @@ export interface PreparedSave {
   thumbnail: string | null;
   /** The save is a snapshot now: it becomes the parent of the next one. Releases what `frame` needed. */
   committed(snapshot: string): Promise<void>;
-  /** Forget the save. The next one is again a delta to the old parent, and contains this one's changes. */
-  discard(): Promise<void>;
+  /**
+   * Forget the save. The next one is again a delta to the old parent, and contains this one's changes. Blocks in the chunks of
+   * `stored`, which the service has by now, need not be sent again.
+   */
+  discard(stored?: readonly string[]): Promise<void>;
+}
+
+/** What a pre-copy round found changed, as far as it had to be packed: data chunks that a save to come is likely to name. */
+export interface PreparedRound {
+  chunks: PreparedChunk[];
+  frame(digest: string): Promise<Uint8Array>;
+  /** Forget the round. The next save finds its blocks in the chunks of `stored`. */
+  discard(stored?: readonly string[]): Promise<void>;
 }
 
 export interface ClientEvents extends MachineEvents {
@@ -172,12 +185,20 @@ export interface SaveOptions {
  * proxied: `start` and `prepareSave` do that inside the worker. Rejections are Errors with a `code` (string) and a message
  * for the person: `disk_error`, `bad_index`, `bad_state`, `state_version`, `memory_size`, `firmware`, `machine_gone`.
  */
-export interface MachineClient extends Omit<Machine, "on" | "boot" | "resume" | "capture"> {
+export interface MachineClient extends Omit<
+  Machine,
+  "on" | "boot" | "resume" | "capture" | "survey" | "instructions"
+> {
   on<K extends keyof ClientEvents>(event: K, listener: ClientEvents[K]): () => void;
   /** Resolves when the guest runs (for a cold boot: when it is powered on). */
   start(): Promise<Started>;
   /** One at a time; a second call while one is being prepared rejects with code `save_in_progress`. */
   prepareSave(options?: SaveOptions): Promise<PreparedSave>;
+  /**
+   * Goes through memory and disk while the guest runs, in slices between its ticks, and packs what has changed: of different
+   * instants, so it is no snapshot. Undefined when there is too little for it to be worth sending ahead. One at a time with saves.
+   */
+  prepareRound(): Promise<PreparedRound | undefined>;
   stats(): Promise<MachineStats>;
 }
 

@@ -25,6 +25,7 @@ export class MachineError extends Error {
       | "disk_error"
       | "save_in_progress"
       | "save_gone"
+      | "chunk_gone"
       | "machine_gone",
     message: string,
     options?: ErrorOptions,
@@ -126,6 +127,8 @@ export interface MachineEvents {
 }
 
 export interface Machine {
+  /** Instructions carried out so far, modulo 2^32. */
+  readonly instructions: number;
   on<K extends keyof MachineEvents>(event: K, listener: MachineEvents[K]): () => void;
   /** Power on and boot from the disk, with the kernel given in the firmware. */
   boot(): Promise<void>;
@@ -141,6 +144,11 @@ export interface Machine {
    * runs on (if it was running) before the returned data is worked on. Rejects when a failed disk read stands in the way.
    */
   capture(options?: CaptureOptions): Promise<Capture>;
+  /**
+   * The RAM's blocks that are not zero and not matched, at most so many, looked at in slices between the guest's ticks: each as it
+   * was at some instant on the way, so together they are no snapshot.
+   */
+  survey(matches: BlockMatcher, mostBlocks: number): Promise<SparseBlocks>;
   sendConsole(bytes: Uint8Array): void;
   /** A line for the guest's agent: `clock`, `resize`, `reseed` (see docs/design/guest.md). */
   sendAgent(line: string): void;

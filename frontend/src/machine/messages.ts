@@ -25,6 +25,12 @@ export interface SaveSummary {
   thumbnail: string | null;
 }
 
+/** A pre-copy round without its functions. */
+export interface RoundSummary {
+  id: number;
+  chunks: PreparedChunk[];
+}
+
 /** Calls of the page: name → arguments and result. */
 export interface Calls {
   start: (options: { descriptor: OpenDescriptor; coldBoot: boolean }) => Started;
@@ -35,7 +41,10 @@ export interface Calls {
   prepareSave: (askExtra: boolean) => SaveSummary;
   frame: (save: number, digest: string) => Uint8Array;
   committed: (save: number, snapshot: string) => void;
-  discard: (save: number) => void;
+  discard: (save: number, stored: readonly string[]) => void;
+  prepareRound: () => RoundSummary | undefined;
+  discardRound: (round: number, stored: readonly string[]) => void;
+  roundFrame: (digest: string) => Uint8Array;
   stats: () => MachineStats;
 }
 

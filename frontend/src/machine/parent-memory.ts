@@ -1,7 +1,7 @@
 /** The memory of the parent snapshot: what a machine is resumed from, and what its pages are compared with at a save. */
 
 import { LEAF_BLOCKS, type Extent } from "../disk/index-node";
-import { isZeroBlock, sameWords, wordsOf } from "../disk/known";
+import { isZeroBlock, sameWords, wordsOf, type Rest } from "../disk/known";
 import type { ChunkSource } from "../disk/source";
 import type { IndexTree } from "../disk/tree";
 import { BLOCK, type BlockMatcher, type BlockRun } from "./machine";
@@ -29,7 +29,7 @@ export interface ParentMemory {
  * Compares with the parent's bytes as far as they are at hand: a chunk that has left the memory is read back from the cache on disk, and
  * blocks of one that is not there count as changed.
  */
-export async function parentMatcher(tree: IndexTree, source: ChunkSource): Promise<ParentMemory> {
+export async function parentMatcher(tree: IndexTree, source: ChunkSource, rest: Rest): Promise<ParentMemory> {
   const chunkOf = new Int32Array(tree.blocks).fill(-1);
   const offsetOf = new Uint8Array(tree.blocks);
   const chunks: (Int32Array | undefined)[] = [];
@@ -40,6 +40,7 @@ export async function parentMatcher(tree: IndexTree, source: ChunkSource): Promi
       const raw = await source.local(extent.digest);
       number = chunks.push(raw && wordsOf(raw)) - 1;
       numbers.set(extent.digest, number);
+      await rest();
     }
     const words = chunks[number];
     for (let i = 0; i < extent.count; i++) {

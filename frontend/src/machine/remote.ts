@@ -5,6 +5,7 @@ import type {
   LocateAnswer,
   MachineClient,
   MachineStats,
+  PreparedRound,
   PreparedSave,
   SaveOptions,
   Started,
@@ -78,8 +79,19 @@ export class RemoteMachine extends Emitter<ClientEvents> implements MachineClien
       ...summary,
       frame: (digest) => this.call("frame", id, digest),
       committed: (snapshot) => this.call("committed", id, snapshot),
-      discard: () => this.call("discard", id),
+      discard: (stored = []) => this.call("discard", id, stored),
     };
+  }
+
+  async prepareRound(): Promise<PreparedRound | undefined> {
+    const round = await this.call("prepareRound");
+    return (
+      round && {
+        chunks: round.chunks,
+        frame: (digest) => this.call("roundFrame", digest),
+        discard: (stored = []) => this.call("discardRound", round.id, stored),
+      }
+    );
   }
 
   sendConsole(bytes: Uint8Array): void {

@@ -3,7 +3,7 @@
  * under Node.
  */
 
-import { packDelta, type Delta } from "../disk/delta";
+import { packDelta, type Delta, type Rest } from "../disk/delta";
 import { IndexTree } from "../disk/tree";
 import { LEAF_BLOCKS } from "../disk/index-node";
 import { KnownBlocks } from "../disk/known";
@@ -12,6 +12,7 @@ import { RemoteDisk } from "../disk/remote-disk";
 import type { Fetch } from "../disk/retry";
 import { ChunkSource } from "../disk/source";
 import type { ChunkCache } from "../disk/cache";
+import { MOST_BLOCKS, SentAhead } from "./ahead";
 import type {
   Blob,
   ClientEvents,
@@ -26,7 +27,7 @@ import { splitExtra, withExtra } from "./extra";
 import { MachineError, STATE_BLOCKS, type Machine, type MachineEvents } from "./machine";
 import { memoryRuns, parentMatcher } from "./parent-memory";
 import { Pc } from "./pc/pc";
-import type { SaveSummary } from "./messages";
+import type { RoundSummary, SaveSummary } from "./messages";
 import { compressFrame, loadEncoder } from "./zstd";
 
 export interface SessionOptions {
@@ -48,6 +49,10 @@ const SETTLING = 400;
 /** Progress is told this often at most, ms: the page draws it. */
 const PROGRESS_EVERY = 60;
 
+/** Work beside a running guest: so long at once, and a rest as long as a nested time-out takes, ms. */
+const WORK_FOR = 4;
+const REST_FOR = 4;
+
 interface Save {
   summary: SaveSummary;
   disk: Delta;
@@ -60,6 +65,7 @@ interface Running {
   source: ChunkSource;
   locator: Locator;
   known: KnownBlocks;
+  ahead: SentAhead;
   disk: RemoteDisk;
   trees: Record<Device, IndexTree>;
 }
@@ -75,6 +81,7 @@ export class Session {
   private readonly phases: Record<string, number> = {};
   private save: Save | undefined;
   private saving = false;
+  private isRunning = false;
   private lastSave = 0;
   private io = { readBytes: 0, writtenBytes: 0, dirtyBlocks: 0, readsWaiting: 0 };
 
@@ -115,7 +122,7 @@ export class Session {
     arriving?.catch(() => undefined);
     const machine = new Pc({ config, firmware: await firmware, disk, wasm });
     this.listen(machine);
-    this.running = { machine, source, locator, known, disk, trees };
+    this.running = { machine, source, locator, known, ahead: new SentAhead(source, known), disk, trees };
     // The emulator is built while the memory is still on its way.
     try {
       await this.phase("machine", () => (arriving ? machine.resume(arriving) : machine.boot()));
@@ -183,14 +190,14 @@ export class Session {
 
   /** Captures the machine and works out what is new against the parent snapshot. A save that was neither committed nor discarded is dropped. */
   async prepareSave(askExtra = false): Promise<SaveSummary> {
-    const { machine, source, known, trees } = this.live;
+    const { machine, source, known, ahead, trees } = this.live;
     if (this.saving) throw new MachineError("save_in_progress", "A save is being prepared already.");
     this.saving = true;
     this.save = undefined;
     try {
       const started = performance.now();
       for (const { digest, raw } of this.unknown?.splice(0) ?? []) known.add(digest, raw);
-      const parent = await parentMatcher(trees.memory, source);
+      const parent = await parentMatcher(trees.memory, source, this.rests());
       let extra: Promise<Uint8Array | undefined> | undefined;
       const capture = await machine.capture({
         matches: parent.matches,
@@ -204,7 +211,12 @@ export class Session {
       // What this save packs for the disk is likely to be in the guest's page cache too.
       const mine = new Map<string, Uint8Array>();
       const blocks = new KnownBlocks(async (digest) => mine.get(digest) ?? source.local(digest), known);
-      const options = { known: blocks, local, isPublic: (digest: string) => this.publicChunks.has(digest) };
+      const options = {
+        known: blocks,
+        local,
+        isPublic: (digest: string) => this.publicChunks.has(digest),
+        rest: this.rests(),
+      };
       const diskDelta = await packDelta(trees.disk, { written: capture.disk }, options);
       for (const [digest, raw] of diskDelta.chunks) {
         mine.set(digest, raw);
@@ -220,10 +232,13 @@ export class Session {
         parentSnapshot: this.snapshot,
         diskRoot: diskDelta.root,
         memoryRoot: memoryDelta.root,
-        chunks: [...new Map([...diskDelta.chunks, ...memoryDelta.chunks])].map(([digest, raw]) => ({
-          digest,
-          rawSize: raw.length,
-        })),
+        chunks: listed(
+          new Map([
+            ...ahead.among([...diskDelta.named, ...memoryDelta.named]),
+            ...diskDelta.chunks,
+            ...memoryDelta.chunks,
+          ]),
+        ),
         pausedMs: capture.pausedMs,
         preparedMs: performance.now() - started,
         dirtyBlocks: diskDelta.changedBlocks,
@@ -241,16 +256,47 @@ export class Session {
 
   async frame(id: number, digest: string): Promise<Uint8Array> {
     const save = this.saved(id);
-    const raw = save.disk.chunks.get(digest) ?? save.memory.chunks.get(digest);
-    if (!raw) throw new Error(`chunk ${digest} is not part of this save`);
+    const { ahead, source } = this.live;
+    const raw = save.disk.chunks.get(digest) ?? save.memory.chunks.get(digest) ?? ahead.chunk(digest);
+    // The service may lack one of the parent, too, that is at hand here.
+    const found = raw ?? (await source.local(digest));
+    if (!found) throw new MachineError("chunk_gone", "A part of this save is not at hand any more.");
+    return compressFrame(found);
+  }
+
+  /** Looks for what has changed, beside the running guest, and packs it to be sent ahead; undefined when that is little. */
+  async prepareRound(): Promise<RoundSummary | undefined> {
+    const { machine, source, disk, ahead, trees } = this.live;
+    if (this.saving) throw new MachineError("save_in_progress", "A save is being prepared already.");
+    this.saving = true;
+    try {
+      const rest = this.rests();
+      const parent = await parentMatcher(trees.memory, source, rest);
+      const memory = await machine.survey(parent.matches, MOST_BLOCKS);
+      const id = ++this.lastSave;
+      const chunks = await ahead.pack(id, [disk.written(), memory], rest);
+      return chunks && { id, chunks: listed(chunks) };
+    } finally {
+      this.saving = false;
+    }
+  }
+
+  async roundFrame(digest: string): Promise<Uint8Array> {
+    const raw = this.live.ahead.chunk(digest);
+    if (!raw) throw new MachineError("save_gone", "This round is over.");
     return compressFrame(raw);
+  }
+
+  async discardRound(id: number, stored: readonly string[]): Promise<void> {
+    this.running?.ahead.end(id, stored);
   }
 
   /** The save is the snapshot `snapshot` now, and the parent of the next one. */
   async committed(id: number, snapshot: string): Promise<void> {
     const { disk: diskDelta, memory: memoryDelta } = this.saved(id);
     const running = this.live;
-    const { source, known, locator, trees } = running;
+    const { source, known, ahead, locator, trees } = running;
+    ahead.committed(new Set([...diskDelta.named, ...memoryDelta.named]));
     for (const delta of [diskDelta, memoryDelta]) {
       for (const [digest, raw] of delta.chunks) {
         source.put(digest, raw);
@@ -265,17 +311,34 @@ export class Session {
     this.save = undefined;
   }
 
-  async discard(id: number): Promise<void> {
-    if (this.save?.summary.id === id) this.save = undefined;
+  async discard(id: number, stored: readonly string[] = []): Promise<void> {
+    if (this.save?.summary.id !== id) return;
+    const { disk, memory } = this.save;
+    this.save = undefined;
+    for (const delta of [disk, memory]) {
+      const data = [...delta.chunks].filter(([digest]) => !delta.nodes.has(digest));
+      this.running?.ahead.add(stored, new Map(data));
+    }
   }
 
   async stats(): Promise<MachineStats> {
-    const { source, disk } = this.live;
+    const { machine, source, disk } = this.live;
     return {
       traffic: source.traffic,
       phases: this.phases,
       disk: { ...this.io, dirtyBlocks: disk.dirtyBlocks },
       cache: source.size,
+      instructions: machine.instructions,
+    };
+  }
+
+  /** Long work lets the guest run in between, as long as it runs. */
+  private rests(): Rest {
+    let until = performance.now() + WORK_FOR;
+    return async () => {
+      if (performance.now() < until || !this.isRunning) return;
+      await new Promise((resolve) => setTimeout(resolve, REST_FOR));
+      until = performance.now() + WORK_FOR;
     };
   }
 
@@ -378,6 +441,7 @@ export class Session {
     };
     pass("console");
     pass("agent");
+    machine.on("state", (state) => (this.isRunning = state === "running"));
     pass("state");
     pass("screen");
     machine.on("disk", (activity) => {
@@ -399,6 +463,10 @@ export class Session {
 /** Sends a CDN its cookies with private chunks, and with nothing else: public ones allow every origin, which excludes cookies. */
 function withCookies(fetch: Fetch, { chunk_base_url: base }: OpenDescriptor): Fetch {
   return (url, init) => fetch(url, url.startsWith(`${base}t/`) ? { ...init, credentials: "include" } : init);
+}
+
+function listed(chunks: ReadonlyMap<string, Uint8Array>): { digest: string; rawSize: number }[] {
+  return [...chunks].map(([digest, raw]) => ({ digest, rawSize: raw.length }));
 }
 
 function memoryBlocks({ machine }: OpenDescriptor): number {

@@ -81,6 +81,7 @@ describe("the lease", () => {
       kind: "held",
       holder: "Ada",
       since: "2026-01-01T00:00:00Z",
+      yours: false,
     });
     await expect(client.whenOnline()).rejects.toMatchObject({ code: "lease_held" });
     await client.takeOver();
@@ -120,7 +121,7 @@ describe("the lease", () => {
       server.takeAway("Ada");
       server.hint(skip ? "head" : "lease", skip);
       expect(await until(client, "lost")).toMatchObject({
-        message: "Ada has opened this machine somewhere else.",
+        by: { holder: "Ada" },
       });
     }
   });

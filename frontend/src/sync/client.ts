@@ -5,20 +5,11 @@
 
 import { Connection, type ChunkOutcome, type OpenSocket } from "./connection";
 import { DirectUploads, putWithFetch, type PutFrame } from "./direct";
-import { Cancelled, Expected } from "./errors";
-import { CLOSE, type LeaseAnswer } from "./protocol";
+import { ConnectionLost, Expected } from "./errors";
+import { blocked, isHeldBy, takenOver, type LeaseState } from "./lease-state";
+import { CLOSE, holderIn, type Holder, type LeaseAnswer, type Notice } from "./protocol";
 
-export type LeaseState =
-  /** No connection now; it is being tried again. `since`: ms since 1970 when it went away. */
-  | { kind: "connecting"; attempt: number; since: number }
-  /** The lease is ours. `head`: the VM's head at that moment. */
-  | { kind: "online"; epoch: number; head: string | null }
-  /** Somebody else has the lease and we never had it in this run. */
-  | { kind: "held"; holder: string; since: string }
-  /** We had the lease and somebody took it. */
-  | { kind: "lost"; message: string }
-  /** It makes no sense to go on: signed out, no such VM, or closed by us. */
-  | { kind: "ended"; code: "signed_out" | "not_found" | "closed"; message: string };
+export type { LeaseState } from "./lease-state";
 
 export interface Timing {
   openMs: number;
@@ -31,6 +22,10 @@ export interface Timing {
   backoffMostMs: number;
   /** How often a lease that somebody else holds is asked for again: it may have run out, or been given back. */
   heldMs: number;
+  /** How often a question for the lease is repeated. */
+  askMs: number;
+  /** How often a holder that was asked says that it is saving. */
+  yieldMs: number;
 }
 
 export const TIMING: Timing = {
@@ -42,6 +37,8 @@ export const TIMING: Timing = {
   backoffFirstMs: 250,
   backoffMostMs: 8_000,
   heldMs: 3_000,
+  askMs: 500,
+  yieldMs: 2_000,
 };
 
 export interface SyncOptions {
@@ -73,6 +70,12 @@ export class SyncClient {
   readonly direct: DirectUploads;
   /** Called for each outcome of a chunk, on whichever connection. The uploader of the moment sets it. */
   onChunk: (outcome: ChunkOutcome) => void = () => undefined;
+  /** Somebody asks for the lease; `giveUp` is what to do in the end. */
+  onAsked: (by: string) => void = () => undefined;
+  /** While the lease is ours: somebody watches, and may need a whole screen. */
+  onWatched: (fresh: boolean) => void = () => undefined;
+  /** While we watch: a frame. */
+  onScreen: (frame: Uint8Array) => void = () => undefined;
 
   private readonly options: SyncOptions;
   private readonly listeners = new Set<(state: LeaseState) => void>();
@@ -81,9 +84,14 @@ export class SyncClient {
   private online: Online | undefined;
   private connection: Connection | undefined;
   private wake: (() => void) | undefined;
-  private takeOverNext = false;
+  /** The person wants the lease from whoever has it: by asking first, or at once. */
+  private wanted: "ask" | "now" | undefined;
+  private watching = false;
+  private takenBy: Holder | undefined;
   private hadLease = false;
   private closing = false;
+  /** Connections in a row that came to nothing. */
+  private attempt = 0;
   private closedBytes = 0;
 
   constructor(options: SyncOptions) {
@@ -116,14 +124,58 @@ export class SyncClient {
     return new Promise((resolve, reject) => this.waiters.add({ resolve, reject }));
   }
 
-  /** Takes the lease from whoever has it. Resolves when it is ours. */
-  takeOver(): Promise<Online> {
+  /**
+   * Takes the lease from whoever has it. They are asked first, and save; one that does not answer is passed over (`now`: at once).
+   * Resolves when the lease is ours.
+   */
+  takeOver(now = false): Promise<Online> {
     if (this.current.kind === "ended") return this.whenOnline();
-    this.takeOverNext = true;
-    this.setState({ kind: "connecting", attempt: 0, since: Date.now() });
-    this.connection?.abandon("taking over");
+    if (this.online) return Promise.resolve(this.online);
+    this.wanted = now ? "now" : (this.wanted ?? "ask");
+    if (this.current.kind !== "asking") this.setState({ kind: "asking", saving: false });
     this.wake?.();
     return this.whenOnline();
+  }
+
+  /** Sees what the holder sees, by `onScreen`, while somebody else has the lease. Called again it asks for a whole screen. */
+  watch(on: boolean): void {
+    this.watching = on;
+    if (!this.online) this.tellWatching();
+  }
+
+  /** So many bytes of what is watched have arrived. */
+  acknowledge(count: number): void {
+    this.connection?.tell("seen", { count });
+  }
+
+  /** Sends what a watcher is to see; false: it cannot be sent now. */
+  show(frame: Uint8Array<ArrayBuffer>): boolean {
+    return this.online?.connection.sendLossy(frame) ?? false;
+  }
+
+  /**
+   * Does `work` (a save) for whoever asked, saying again and again that it is being done, and gives the lease back. If the
+   * work fails the lease is kept: whoever asked passes us over then.
+   */
+  async giveUp(by: string, work: () => Promise<void>): Promise<void> {
+    const say = (): void => {
+      if (this.online) this.online.connection.tell("yield", { epoch: this.online.epoch });
+    };
+    say();
+    const timer = setInterval(say, this.timing.yieldMs);
+    try {
+      await work();
+    } finally {
+      clearInterval(timer);
+    }
+    const { online } = this;
+    if (!online) return;
+    const since = new Date().toISOString();
+    // Said before the answer: from here on nothing is saved under this lease.
+    const released = online.connection.request("release", { epoch: online.epoch }, this.timing.requestMs);
+    await released.catch(() => undefined); // the lease runs out, or is taken
+    if (this.current.kind === "online" || this.current.kind === "connecting")
+      this.lose({ holder: by, since, yours: false });
   }
 
   /** The network is said to be back: try now instead of waiting for the back-off. */
@@ -147,36 +199,28 @@ export class SyncClient {
     try {
       await this.lease(online.connection, false);
     } catch (error) {
-      if (error instanceof Expected && error.code === "lease_held") this.lose(whoHolds(error));
+      if (error instanceof Expected && error.code === "lease_held") this.lose(holderIn(error.details));
       else online.connection.abandon("the lease could not be renewed");
     }
   }
 
   private async live(): Promise<void> {
-    let attempt = 0;
     while (!this.closing) {
-      if (this.current.kind === "held") await this.sleep(this.timing.heldMs);
-      else if (this.current.kind === "lost") {
+      if (this.current.kind === "lost") {
         await this.sleep(undefined);
         continue;
       }
-      if (this.closing) return;
       const connection = new Connection(this.options.openSocket, this.options.url, this.timing.openMs);
       this.connection = connection;
       connection.onChunk = (outcome) => this.onChunk(outcome);
+      connection.onNotice = (notice) => this.noticed(connection, notice);
+      connection.onScreen = (frame) => this.onScreen(frame);
       this.followHints(connection);
       try {
         await connection.opened;
-        const takeOver = this.takeOverNext;
-        await this.lease(connection, takeOver);
-        if (takeOver) this.takeOverNext = false;
-        attempt = 0;
+        await this.obtain(connection);
         this.renewWhile(connection);
-      } catch (error) {
-        if (error instanceof Expected && error.code === "lease_held") {
-          if (this.hadLease) this.lose(whoHolds(error));
-          else this.setState({ kind: "held", ...holder(error) });
-        }
+      } catch {
         connection.abandon("no lease");
       }
       const code = await connection.closed;
@@ -184,22 +228,68 @@ export class SyncClient {
       this.closedBytes += connection.sentBytes;
       if (this.connection === connection) this.connection = undefined;
       if (this.closing) return;
-      this.afterClose(code, attempt);
-      if (this.state.kind === "ended") return;
-      if (this.state.kind === "connecting" && !this.takeOverNext)
-        await this.sleep(this.delay(attempt++, code));
+      this.afterClose(code);
+      const { kind } = this.state;
+      if (kind === "ended") return;
+      if (kind !== "lost") await this.sleep(this.delay(this.attempt++, code));
     }
   }
 
-  private afterClose(code: number, attempt: number): void {
-    if (code === CLOSE.takenOver && !this.takeOverNext) this.lose("This machine was opened somewhere else.");
+  /** Resolves when the lease is ours on this connection; waits while somebody else has it. */
+  private async obtain(connection: Connection): Promise<void> {
+    let over = false;
+    void connection.closed.then(() => {
+      over = true;
+      this.wake?.();
+    });
+    for (;;) {
+      try {
+        const force = this.wanted !== undefined && (await this.mayForce(connection));
+        await this.lease(connection, force);
+        return;
+      } catch (error) {
+        if (!(error instanceof Expected) || error.code !== "lease_held") throw error;
+        const by = holderIn(error.details);
+        if (this.hadLease && !this.wanted) {
+          this.lose(by);
+          throw error;
+        }
+        // While it is wanted, somebody else was quicker: they are asked in turn.
+        if (!this.wanted && !isHeldBy(this.current, by)) {
+          this.setState({ kind: "held", ...by });
+          if (this.watching) this.tellWatching();
+        }
+        this.attempt = 0;
+      }
+      if (!this.wanted) await this.sleep(this.timing.heldMs);
+      if (over || this.closing) throw new ConnectionLost("closed while waiting for the lease");
+    }
+  }
+
+  /** Asks the holder for the lease until it is free (false), or they are silent or are not to be waited for (true). */
+  private async mayForce(connection: Connection): Promise<boolean> {
+    for (;;) {
+      if (this.wanted === "now") return true;
+      const { session } = this.options;
+      const answer = await connection.request("ask", { session }, this.timing.requestMs);
+      if (answer["state"] === "free") return false;
+      if (answer["state"] === "silent") return true;
+      const saving = answer["state"] === "saving";
+      if (this.current.kind !== "asking" || this.current.saving !== saving)
+        this.setState({ kind: "asking", saving });
+      await this.sleep(this.timing.askMs);
+    }
+  }
+
+  private afterClose(code: number): void {
+    if (code === CLOSE.takenOver && !this.wanted) this.lose(this.takenBy ?? holderIn({}));
     else if (code === CLOSE.notFound)
       this.finish("not_found", "This machine does not exist, or it is not yours any more.");
     else if (code === CLOSE.signedOut)
       this.finish("signed_out", "You are signed out. Sign in again to save your work.");
-    else if (this.current.kind === "online" || this.current.kind === "connecting") {
+    else if (this.current.kind !== "lost" && this.current.kind !== "asking") {
       const since = this.current.kind === "connecting" ? this.current.since : Date.now();
-      this.setState({ kind: "connecting", attempt: attempt + 1, since });
+      this.setState({ kind: "connecting", attempt: this.attempt + 1, since });
     }
   }
 
@@ -207,9 +297,9 @@ export class SyncClient {
     this.setState({ kind: "ended", code, message });
   }
 
-  private lose(message: string): void {
+  private lose(by: Holder): void {
     this.online = undefined;
-    this.setState({ kind: "lost", message });
+    this.setState({ kind: "lost", message: takenOver(by), by });
     this.connection?.abandon("lease lost");
   }
 
@@ -217,7 +307,10 @@ export class SyncClient {
     const body = { session: this.options.session, take_over: takeOver };
     const answer = (await connection.request("lease", body, this.timing.requestMs)) as unknown as LeaseAnswer;
     connection.grantCredit(answer.credit);
+    this.attempt = 0;
     this.hadLease = true;
+    this.wanted = undefined;
+    this.takenBy = undefined;
     this.online = { connection, epoch: answer.epoch };
     this.setState({ kind: "online", epoch: answer.epoch, head: answer.head });
   }
@@ -243,8 +336,29 @@ export class SyncClient {
     connection.onHint = (hint, seq) => {
       const missed = last !== undefined && seq > last + 1;
       last = seq;
-      if (hint !== "head" || missed) this.askStillOurs(connection);
+      if (hint === "head" && !missed) return;
+      if (this.online) this.askStillOurs(connection);
+      else this.wake?.(); // it may be free now
     };
+  }
+
+  private noticed(connection: Connection, notice: Notice): void {
+    if (this.online?.connection !== connection) return;
+    switch (notice.notice) {
+      case "asked":
+        return this.onAsked(notice.by);
+      case "taken_over":
+        this.takenBy = notice.by;
+        return;
+      case "watched":
+        this.onWatched(notice.fresh);
+    }
+  }
+
+  private tellWatching(): void {
+    const { kind } = this.current;
+    if (kind === "held" || kind === "asking")
+      this.connection?.tell("watch", { on: this.watching, fresh: this.watching });
   }
 
   private setState(state: LeaseState): void {
@@ -277,28 +391,4 @@ export class SyncClient {
       };
     });
   }
-}
-
-function blocked(state: LeaseState): Error | undefined {
-  switch (state.kind) {
-    case "held":
-      return new Expected("lease_held", `${state.holder} has this machine open.`, { ...state });
-    case "lost":
-      return new Expected("lease_lost", state.message);
-    case "ended":
-      return state.code === "closed" ? new Cancelled() : new Expected(state.code, state.message);
-    default:
-      return undefined;
-  }
-}
-
-function holder(error: Expected): { holder: string; since: string } {
-  return {
-    holder: typeof error.details["holder"] === "string" ? error.details["holder"] : "Somebody",
-    since: typeof error.details["since"] === "string" ? error.details["since"] : "",
-  };
-}
-
-function whoHolds(error: Expected): string {
-  return `${holder(error).holder} has opened this machine somewhere else.`;
 }

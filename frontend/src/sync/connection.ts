@@ -1,7 +1,7 @@
 /** One WebSocket from open to close: requests with answers by id and time-outs, chunk frames under the credit window. */
 
 import { Bug, ConnectionLost } from "./errors";
-import { chunkFrame, parseMessage, refusal, type RemoteError } from "./protocol";
+import { chunkFrame, parseMessage, refusal, type Notice, type RemoteError } from "./protocol";
 
 /** What a socket tells us. Nothing follows `close`. */
 export interface SocketEvents {
@@ -14,6 +14,8 @@ export interface SocketEvents {
 export interface SocketLike {
   send(data: string | Uint8Array<ArrayBuffer>): void;
   close(code?: number): void;
+  /** Bytes given to `send` that the network has not taken yet. */
+  readonly bufferedAmount?: number;
 }
 
 export type OpenSocket = (url: string, events: SocketEvents) => SocketLike;
@@ -34,6 +36,9 @@ export interface ChunkOutcome {
   error?: RemoteError;
 }
 
+/** While so many bytes wait for the network, nothing that may be lost is added to them. */
+const MOST_BUFFERED = 128 << 10;
+
 interface Waiting {
   resolve(body: Record<string, unknown>): void;
   reject(error: Error): void;
@@ -47,6 +52,9 @@ export class Connection {
   readonly closed: Promise<number>;
   onHint: (hint: string, seq: number) => void = () => undefined;
   onChunk: (outcome: ChunkOutcome) => void = () => undefined;
+  onNotice: (notice: Notice) => void = () => undefined;
+  /** A binary frame: what the holder's terminal shows, while we watch. */
+  onScreen: (frame: Uint8Array) => void = () => undefined;
   /** Bytes of everything sent, for the statistics. */
   sentBytes = 0;
 
@@ -113,6 +121,13 @@ export class Connection {
     this.transmit(chunkFrame(digest, frame));
   }
 
+  /** Sends a frame that may be lost; false when it is, since what was sent before is still on its way. */
+  sendLossy(frame: Uint8Array<ArrayBuffer>): boolean {
+    if (this.over || (this.socket.bufferedAmount ?? 0) > MOST_BUFFERED) return false;
+    this.transmit(frame);
+    return true;
+  }
+
   /** Gives the connection up. A dead network never fires `onclose` in time, so nothing here waits for it. */
   abandon(reason: string): void {
     this.end(1006, reason);
@@ -131,7 +146,8 @@ export class Connection {
     if (this.over) return;
     let message;
     try {
-      if (typeof data !== "string") throw new Bug("the service sent a binary frame");
+      if (data instanceof ArrayBuffer) return this.onScreen(new Uint8Array(data));
+      if (typeof data !== "string") throw new Bug("the service sent what is neither text nor bytes");
       message = parseMessage(data);
     } catch (error) {
       this.end(1006, error instanceof Error ? error.message : "bad frame");
@@ -156,6 +172,9 @@ export class Connection {
         return;
       case "hint":
         this.onHint(message.hint, message.seq);
+        return;
+      case "notice":
+        this.onNotice(message.notice);
     }
   }
 

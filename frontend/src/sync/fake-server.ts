@@ -21,6 +21,10 @@ export interface Misbehaviour {
   /** Answers a chunk with this error. Counts down with `refuseTimes`. */
   refuse?: { code: string; message: string };
   refuseTimes?: number;
+  /** How a question for the lease is answered while somebody has it. */
+  askAnswers?: string[];
+  /** Answers every `negotiate` that finds something missing with this error. */
+  refuseNegotiate?: string;
   /** Says that these are missing although they were stored. Counts down. */
   forgetOnce?: string[];
 }
@@ -77,6 +81,11 @@ export class FakeServer {
   chunkFrames = 0;
   connectionCount = 0;
   released = 0;
+  asked = 0;
+  yields = 0;
+  /** What watchers and holders sent about watching. */
+  readonly watching: unknown[] = [];
+  readonly frames: Uint8Array[] = [];
   renewals = 0;
   private readonly connections = new Set<Connection>();
 
@@ -120,18 +129,29 @@ export class FakeServer {
     }
   }
 
+  /** Tells everybody something nobody asked for. */
+  tell(message: Record<string, unknown>): void {
+    for (const connection of this.connections) this.say(connection, message);
+  }
+
+  /** Relays a frame of a screen to everybody. */
+  show(frame: Uint8Array): void {
+    for (const connection of this.connections) connection.events.message(frame.slice().buffer);
+  }
+
   private request(connection: Connection, body: Body): void {
     if (this.mood.mute) return;
     const answer = (more: Record<string, unknown>): void =>
       this.say(connection, { id: body.id, ok: true, ...more });
     const refuse = (code: string, more: Record<string, unknown> = {}): void =>
       this.say(connection, { id: body.id, ok: false, error: { code, message: `refused: ${code}`, ...more } });
-    if (body.type !== "lease" && body["epoch"] !== this.epoch) return refuse("lease_lost");
+    if ("epoch" in body && body["epoch"] !== this.epoch) return refuse("lease_lost");
     switch (body.type) {
       case "lease": {
         const session = String(body["session"]);
         if (this.lease && this.lease.session !== session && body["take_over"] !== true) {
-          return refuse("lease_held", { holder: this.lease.holder, since: "2026-01-01T00:00:00Z" });
+          const since = "2026-01-01T00:00:00Z";
+          return refuse("lease_held", { holder: this.lease.holder, since, yours: false });
         }
         if (this.lease?.session !== session) this.epoch++;
         this.lease = { session, holder: "me" };
@@ -144,11 +164,24 @@ export class FakeServer {
         this.released++;
         this.lease = undefined;
         return answer({});
+      case "ask": {
+        this.asked++;
+        if (!this.lease || this.lease.session === body["session"]) return answer({ state: "free" });
+        return answer({ state: this.mood.askAnswers?.shift() ?? "silent" });
+      }
+      case "yield":
+        this.yields++;
+        return answer({});
+      case "watch":
+      case "seen":
+        this.watching.push({ ...body });
+        return answer({});
       case "negotiate": {
         const asked = (body["chunks"] as [string, number][]).map(([digest]) => digest);
         const missing = asked.filter((digest) => !this.stored.has(digest));
         for (const digest of this.mood.forgetOnce ?? []) this.stored.delete(digest);
         delete this.mood.forgetOnce;
+        if (missing.length > 0 && this.mood.refuseNegotiate) return refuse(this.mood.refuseNegotiate);
         return answer({ missing, direct: this.store !== undefined });
       }
       case "place": {
@@ -208,6 +241,7 @@ export class FakeServer {
   }
 
   private chunk(connection: Connection, data: Uint8Array): void {
+    if (data[0] === 2) return void this.frames.push(data.slice());
     this.chunkFrames++;
     connection.unanswered++;
     this.mostUnderWay = Math.max(this.mostUnderWay, connection.unanswered);

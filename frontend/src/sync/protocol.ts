@@ -39,12 +39,31 @@ export interface RemoteError {
   [detail: string]: unknown;
 }
 
+/** Who has the VM, as the service says it. */
+export interface Holder {
+  holder: string;
+  /** ISO time. */
+  since: string;
+  /** It is the same user: in another tab, browser or device. */
+  yours: boolean;
+}
+
+/** What the service tells the holder of a lease without being asked. */
+export type Notice =
+  /** Somebody wants to take over: save and give the lease back. */
+  | { notice: "asked"; by: string; at: string }
+  /** Somebody has taken over; the connection is closed next. */
+  | { notice: "taken_over"; by: Holder }
+  /** Somebody watches. Repeated every few seconds; `fresh`: they need a whole screen. */
+  | { notice: "watched"; fresh: boolean };
+
 export type ServerMessage =
   | { kind: "answer"; id: number; ok: true; body: Record<string, unknown> }
   | { kind: "answer"; id: number; ok: false; error: RemoteError }
   | { kind: "stored"; digest: string }
   | { kind: "refused"; digest: string; error: RemoteError }
-  | { kind: "hint"; seq: number; hint: string };
+  | { kind: "hint"; seq: number; hint: string }
+  | { kind: "notice"; notice: Notice };
 
 /** Reads one text frame. Throws `Bug` on anything that is not in the protocol. */
 export function parseMessage(text: string): ServerMessage {
@@ -66,6 +85,15 @@ export function parseMessage(text: string): ServerMessage {
       return { kind: "refused", digest: String(value["digest"]), error: parseError(value["error"]) };
     case "hint":
       return { kind: "hint", seq: Number(value["seq"]), hint: String(value["kind"]) };
+    case "asked":
+      return {
+        kind: "notice",
+        notice: { notice: "asked", by: String(value["by"]), at: String(value["at"]) },
+      };
+    case "taken_over":
+      return { kind: "notice", notice: { notice: "taken_over", by: holderIn(value) } };
+    case "watched":
+      return { kind: "notice", notice: { notice: "watched", fresh: value["fresh"] === true } };
     default:
       throw new Bug(`the service sent a message of an unknown type: ${String(value["type"])}`);
   }
@@ -85,6 +113,15 @@ export function chunkFrame(digest: string, frame: Uint8Array): Uint8Array<ArrayB
 export function refusal(error: RemoteError): Expected {
   const { code, message, ...details } = error;
   return new Expected(code, message, details);
+}
+
+/** Reads `holder`, `since` and `yours` out of an answer; what is missing is "Somebody", at no time we know of. */
+export function holderIn(fields: Readonly<Record<string, unknown>>): Holder {
+  return {
+    holder: typeof fields["holder"] === "string" ? fields["holder"] : "Somebody",
+    since: typeof fields["since"] === "string" ? fields["since"] : "",
+    yours: fields["yours"] === true,
+  };
 }
 
 function parseError(value: unknown): RemoteError {

@@ -13,6 +13,8 @@ const FAST: Timing = {
   backoffFirstMs: 4,
   backoffMostMs: 16,
   heldMs: 50,
+  askMs: 5,
+  yieldMs: 20,
 };
 const clients: SyncClient[] = [];
 
@@ -148,7 +150,7 @@ describe("a save", () => {
     await client.whenOnline();
     server.takeAway("Ada");
     expect(await failure(save(client, work(4)))).toMatchObject({ code: "lease_lost" });
-    expect(client.state).toEqual({ kind: "lost", message: "Ada has opened this machine somewhere else." });
+    expect(client.state).toMatchObject({ kind: "lost", by: { holder: "Ada" } });
     expect(server.commits).toHaveLength(0);
   });
 

@@ -17,13 +17,20 @@ export interface SaveWork {
   /** Base64 PNG or WebP, at most 64 KiB; null: none. */
   thumbnail: string | null;
   idempotencyKey: string;
+  /** `auto`: nobody asked for it, and the next save takes its place. */
+  kind?: "save" | "auto";
   /** Raw bytes that did not have to be sent since the parent has them. */
   reusedBytes: number;
   /** Digest and raw size of every new chunk and index node, each once. */
   chunks: readonly (readonly [digest: string, rawSize: number])[];
   /** The zstd frame of one of them. Asked for only when it is about to be sent: the memory in use stays within the window. */
   frame(digest: string): Promise<Uint8Array>;
+  /** The service has this chunk of ours now. */
+  stored?(digest: string): void;
 }
+
+/** The part of it that is about chunks. */
+export type ChunkWork = Pick<SaveWork, "chunks" | "frame" | "stored">;
 
 export interface SaveProgress {
   phase: "waiting" | "negotiating" | "uploading" | "committing";
@@ -44,6 +51,7 @@ export interface SaveResult {
 /** Errors of a chunk or a request that pass by themselves. */
 const PASSING = new Set(["store_unavailable", "too_fast", "unavailable"]);
 const MOST_REFUSALS = 5;
+const LARGEST_CHUNK = 256 << 10;
 
 /**
  * Carries out a save. `signal` cancels it until the commit is sent; from then on it is seen through, since it may have been
@@ -58,6 +66,7 @@ export async function save(
   const sizes = new Map(work.chunks);
   const progress: SaveProgress = { phase: "waiting", doneBytes: 0, totalBytes: 0, uploadedBytes: 0 };
   const report = (phase: SaveProgress["phase"]): void => onProgress({ ...progress, phase });
+  const again = new Map<string, number>();
   const stored = new Set<string>();
   let retries = 0;
   let refusals = 0;
@@ -74,9 +83,11 @@ export async function save(
     const online = await unlessAborted(client.whenOnline());
     try {
       report("negotiating");
-      const { missing, direct } = await unlessAborted(negotiate(client, online, work.chunks));
+      const asked = [...work.chunks, ...again];
+      const { missing, direct } = await unlessAborted(negotiate(client, online, asked));
       for (const digest of missing) {
-        if (!sizes.has(digest)) throw new Bug(`the service asks for a chunk that is not ours: ${digest}`);
+        if (!again.has(digest) && !sizes.has(digest))
+          throw new Bug(`the service asks for a chunk that is not ours: ${digest}`);
         stored.delete(digest);
       }
       progress.doneBytes = 0;
@@ -89,15 +100,12 @@ export async function save(
         sent: (bytes: number) => void (progress.uploadedBytes += bytes),
         stored: (digest: string) => {
           stored.add(digest);
+          work.stored?.(digest);
           progress.doneBytes += sizes.get(digest) ?? 0;
           report("uploading");
         },
       };
-      const frame = (digest: string): Promise<Uint8Array> => work.frame(digest);
-      const left = direct
-        ? await client.direct.upload(client, online, missing, { frame, signal: during, ...on })
-        : missing;
-      await upload(client, online, left, work, during, on);
+      await send(client, online, missing, direct, work, during, on);
       report("committing");
       committing = true;
       const snapshot = await commit(client, online, work);
@@ -114,11 +122,53 @@ export async function save(
         if (++refusals > MOST_REFUSALS) throw error;
         continue;
       }
-      if (error.code !== "missing_chunks" && !PASSING.has(error.code)) throw error;
+      if (error.code === "missing_chunks") {
+        // Chunks of earlier saves may be gone, or damaged: those that are at hand here are sent again.
+        for (const digest of lacking(error)) if (!sizes.has(digest)) again.set(digest, LARGEST_CHUNK);
+      } else if (!PASSING.has(error.code)) throw error;
       if (++refusals > MOST_REFUSALS) throw error;
       if (PASSING.has(error.code)) await pause(client.timing.backoffFirstMs * 2 ** refusals);
     }
   }
+}
+
+function lacking(error: Expected): string[] {
+  const { digests } = error.details;
+  return Array.isArray(digests) ? digests.map(String) : [];
+}
+
+/**
+ * Brings chunks to the service that a save to come will name: nothing is committed. One try; rejects as `save` does, and with
+ * `ConnectionLost`. Resolves with the compressed bytes that were sent.
+ */
+export async function store(client: SyncClient, work: ChunkWork, signal?: AbortSignal): Promise<number> {
+  const online = await client.whenOnline();
+  if (signal?.aborted) throw new Cancelled();
+  const { missing, direct } = await negotiate(client, online, work.chunks);
+  let uploaded = 0;
+  const on = {
+    sent: (bytes: number) => void (uploaded += bytes),
+    stored: (digest: string) => work.stored?.(digest),
+  };
+  await send(client, online, missing, direct, work, signal, on);
+  return uploaded;
+}
+
+/** Sends `missing`: straight into the object store what may go there, the rest through the socket. */
+async function send(
+  client: SyncClient,
+  online: Online,
+  missing: string[],
+  direct: boolean,
+  work: ChunkWork,
+  signal: AbortSignal | undefined,
+  on: { sent(bytes: number): void; stored(digest: string): void },
+): Promise<void> {
+  const frame = (digest: string): Promise<Uint8Array> => work.frame(digest);
+  const left = direct
+    ? await client.direct.upload(client, online, missing, { frame, signal, ...on })
+    : missing;
+  await upload(client, online, left, work, signal, on);
 }
 
 /** What the service lacks, and whether it may be put straight into the object store. */
@@ -150,6 +200,7 @@ async function commit(client: SyncClient, online: Online, work: SaveWork): Promi
     thumbnail: work.thumbnail,
     idempotency_key: work.idempotencyKey,
     reused_bytes: work.reusedBytes,
+    kind: work.kind ?? "save",
   };
   const answer = await online.connection.request("commit", body, client.timing.commitMs);
   const snapshot = answer["snapshot"] as SnapshotInfo | undefined;
@@ -162,7 +213,7 @@ async function upload(
   client: SyncClient,
   online: Online,
   missing: string[],
-  work: SaveWork,
+  work: ChunkWork,
   signal: AbortSignal | undefined,
   on: { sent(bytes: number): void; stored(digest: string): void },
 ): Promise<void> {

@@ -47,6 +47,7 @@ export class ConsoleTerminal {
   private unparsed = 0;
   private flooded = false;
   private restoring = false;
+  private keepsSize = false;
   private ctrl = false;
 
   constructor(options: TerminalOptions) {
@@ -92,7 +93,7 @@ export class ConsoleTerminal {
     this.xterm.open(element);
     this.useWebgl();
     this.fit();
-    new ResizeObserver(() => this.fit()).observe(element);
+    new ResizeObserver(() => this.refit()).observe(element);
     // Ours instead of xterm's own: it would let an ESC in the clipboard through.
     element.addEventListener(
       "paste",
@@ -105,8 +106,14 @@ export class ConsoleTerminal {
     );
   }
 
+  /** Takes the size of its place again, also after `restore` with `keepSize`. */
   fit(): void {
-    if (!this.restoring) this.fitAddon.fit();
+    this.keepsSize = false;
+    this.refit();
+  }
+
+  private refit(): void {
+    if (!this.restoring && !this.keepsSize) this.fitAddon.fit();
   }
 
   focus(): void {
@@ -181,7 +188,7 @@ export class ConsoleTerminal {
     if (settings.fontSize !== undefined) this.xterm.options.fontSize = settings.fontSize;
     if (settings.screenReader !== undefined) this.xterm.options.screenReaderMode = settings.screenReader;
     if (settings.scheme !== undefined) this.xterm.options.theme = themeFor(settings.scheme);
-    this.fit();
+    this.refit();
   }
 
   /** All lines with the scrollback, wrapped lines joined, without the blanks at the ends. */
@@ -219,16 +226,20 @@ export class ConsoleTerminal {
     );
   }
 
-  /** Shows a saved screen. What is written meanwhile comes after it. False: the bytes are not a saved screen. */
-  restore(bytes: Uint8Array): boolean {
+  /**
+   * Shows a saved screen, with `keepSize` in the size that it has. What is written meanwhile comes after it. False: the bytes are not
+   * a saved screen.
+   */
+  restore(bytes: Uint8Array, keepSize = false): boolean {
     const saved = decodeTerminal(bytes);
     if (!saved) return false;
+    this.keepsSize = keepSize;
     this.restoring = true;
     this.xterm.reset();
     this.xterm.resize(saved.columns, saved.rows);
     this.xterm.write(saved.content, () => {
       this.restoring = false;
-      this.fit();
+      this.refit();
     });
     return true;
   }

@@ -48,6 +48,33 @@ export function captureMemory(
   return { memory: { numbers: Uint32Array.from(changed), data }, matched: Uint32Array.from(matched) };
 }
 
+/** A slice of a survey: blocks from `from` on, until `ms` are over or `most` were found. `next` is where the next begins. */
+export function surveyMemory(
+  cpu: Cpu,
+  size: MachineSize,
+  options: { matches: BlockMatcher; from: number; most: number; ms: number },
+): { blocks: SparseBlocks; next: number } {
+  const ram = new Int32Array(cpu.wasm_memory.buffer, cpu.mem8.byteOffset, size.ramBytes / 4);
+  const end = size.ramBytes / BLOCK;
+  const until = performance.now() + options.ms;
+  const found: number[] = [];
+  let block = options.from;
+  for (; block < end && found.length < options.most; block++) {
+    const at = block * WORDS;
+    if (!isZero(ram, at) && !options.matches(block, ram, at)) found.push(block);
+    if (block % 64 === 63 && performance.now() >= until) {
+      block++;
+      break;
+    }
+  }
+  const data = new Uint8Array(found.length * BLOCK);
+  const words = new Int32Array(data.buffer);
+  found.forEach((number, index) =>
+    words.set(ram.subarray(number * WORDS, (number + 1) * WORDS), index * WORDS),
+  );
+  return { blocks: { numbers: Uint32Array.from(found), data }, next: block };
+}
+
 /** Fills a fresh machine's RAM and restores its devices. */
 export function loadMemory(cpu: Cpu, memory: Iterable<BlockRun>, size: MachineSize): void {
   const ram = new Uint8Array(cpu.wasm_memory.buffer, cpu.mem8.byteOffset, size.ramBytes);

@@ -2,7 +2,9 @@
 
 import { Emitter } from "../emitter";
 import {
+  BLOCK,
   MachineError,
+  type BlockMatcher,
   type BlockDevice,
   type BlockRun,
   type Capture,
@@ -12,8 +14,10 @@ import {
   type MachineConfig,
   type MachineEvents,
   type MachineState,
+  type SparseBlocks,
 } from "../machine";
-import { captureMemory, loadMemory } from "./memory";
+import { joinSparse } from "../sparse";
+import { captureMemory, loadMemory, surveyMemory } from "./memory";
 import { DiskPort } from "./disk-port";
 import { scanCodes } from "./keys";
 import { Screen } from "./screen";
@@ -26,6 +30,10 @@ import { createEmulator, type Emulator } from "./v86";
  * silent for 30 s and may then report errors to programs.
  */
 const PATIENCE = 10_000;
+
+/** A survey works for so long at once, and rests for so long between, ms. */
+const SLICE = 2;
+const BETWEEN_SLICES = 6;
 
 /** Console bytes are handed on in batches, so that a busy guest costs one message per few milliseconds, not per byte. */
 const BATCH = 8;
@@ -120,6 +128,26 @@ export class Pc extends Emitter<MachineEvents> implements Machine {
     const picture = this.screen?.picture();
     const pausedMs = performance.now() - started;
     return { memory, matched, disk, thumbnail: picture ? await picturePng(picture) : null, pausedMs };
+  }
+
+  get instructions(): number {
+    return this.emulator?.v86.cpu.instruction_counter[0] ?? 0;
+  }
+
+  async survey(matches: BlockMatcher, mostBlocks: number): Promise<SparseBlocks> {
+    const { cpu } = this.live.v86;
+    const found: SparseBlocks[] = [];
+    let left = mostBlocks;
+    for (let from = 0; from < this.size.ramBytes / BLOCK && left > 0;) {
+      // Until the end of its slice nothing else runs in this thread; then the guest has its turn.
+      const slice = surveyMemory(cpu, this.size, { matches, from, most: left, ms: SLICE });
+      found.push(slice.blocks);
+      left -= slice.blocks.numbers.length;
+      from = slice.next;
+      await new Promise((resolve) => setTimeout(resolve, BETWEEN_SLICES));
+      void this.live; // rejects when the machine was switched off meanwhile
+    }
+    return joinSparse(found);
   }
 
   sendConsole(bytes: Uint8Array): void {

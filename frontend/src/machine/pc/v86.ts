@@ -50,6 +50,8 @@ export interface Cpu extends Stateful {
   unpack_memory(bitmap: unknown, packed: Uint8Array): void;
   reboot_internal(): void;
   store_current_tsc(): void;
+  /** One number, modulo 2^32. */
+  instruction_counter: Uint32Array;
   current_tsc: Uint32Array;
   set_tsc(low: number, high: number): void;
 }
