@@ -1,0 +1,110 @@
+"""Autosave, working offline, taking over and watching, in a real browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from typing import Any
+
+from playwright.sync_api import Page, expect
+
+from tests.e2e.conftest import Profiles, Service
+from tests.e2e.steps import Console, csrf_headers, eventually, new_email, sign_in, sign_up, start_machine
+
+SAVE_LATER = """message => {
+  window.later = window.webvm.save({message}).then(answer => JSON.stringify(answer), error => String(error));
+}"""
+
+
+def set_autosave(page: Page, url: str, vm: str, seconds: int) -> None:
+    answer = page.request.patch(
+        f"{url}/api/v1/vms/{vm}", data={"autosave_seconds": seconds}, headers=csrf_headers(page)
+    )
+    assert answer.ok, answer.text()
+
+
+def snapshots(page: Page, url: str, vm: str) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = page.request.get(f"{url}/api/v1/vms/{vm}/snapshots").json()["items"]
+    return items
+
+
+def autosave_now(page: Page, console: Console, every: int = 10) -> None:
+    """Set the autosave through the console's own control."""
+    page.get_by_role("button", name="More").click()
+    page.get_by_label("Autosave").select_option(str(every))
+    page.keyboard.press("Escape")
+
+
+def test_autosave_leaves_little_to_an_explicit_save(service: Service, profiles: Profiles) -> None:
+    page = profiles.new().new_page()
+    sign_up(page, service.url, new_email("auto"))
+    console = start_machine(page, service.url)
+    autosave_now(page, console)
+    console.run("head -c 6000000 /dev/urandom > /root/big; sync")
+    kinds = lambda: [item["kind"] for item in snapshots(page, service.url, console.vm_id)]  # noqa: E731
+    eventually(lambda: kinds() == ["auto"], 60, "the machine saves by itself")
+    expect(page.locator("#status-unsaved")).to_have_text(re.compile("Autosaved"), timeout=30_000)
+    uploaded = [report for report in console.stats()["saves"] if report["kind"] == "auto"]
+    report = console.save("mine")
+    assert report["uploadedBytes"] < 3_000_000, (uploaded, report)
+    assert kinds() == ["save"]
+    console.run("echo more > /root/more")
+    eventually(lambda: kinds() == ["auto", "save"], 60, "it goes on saving by itself")
+    print("AUTOSAVE", json.dumps({"rounds": uploaded, "explicit": report}))
+
+
+def test_offline(service: Service, profiles: Profiles) -> None:
+    """The service goes away: the machine runs on, and a save asked for meanwhile completes by itself."""
+    page = profiles.new().new_page()
+    sign_up(page, service.url, new_email("offline"))
+    console = start_machine(page, service.url)
+    console.save("before")
+    service.stop()
+    expect(page.locator("#status-unsaved")).to_have_text(re.compile("Offline: working on"), timeout=30_000)
+    assert "alive" in console.run("echo alive > /root/note; cat /root/note")
+    page.evaluate(SAVE_LATER, "asked for offline")
+    assert "more" in console.run("echo more")
+    service.start()
+    answer = json.loads(page.evaluate("() => window.later"))
+    assert answer["kind"] == "save"
+    messages = [item["message"] for item in snapshots(page, service.url, console.vm_id)]
+    assert messages[-2:] == ["asked for offline", "before"] or messages[:2] == ["asked for offline", "before"]
+    page.reload()
+    again = Console(page)
+    again.wait_running()
+    assert "alive" in again.run("cat /root/note")
+
+
+def test_taking_over_brings_the_last_seconds(service: Service, profiles: Profiles) -> None:
+    """A second profile watches the first, then takes the running machine over."""
+    email = new_email("handoff")
+    first = profiles.new().new_page()
+    sign_up(first, service.url, email)
+    old = start_machine(first, service.url)
+    set_autosave(first, service.url, old.vm_id, 0)
+    old.save("before")
+    second = profiles.new().new_page()
+    sign_in(second, service.url, email)
+    second.goto(f"{service.url}/vms/{old.vm_id}/")
+    dialog = second.get_by_role("dialog")
+    expect(dialog.get_by_text("You have this machine open somewhere else")).to_be_visible(timeout=30_000)
+    dialog.get_by_role("button", name="Watch").click()
+    expect(second.locator("#watch-bar")).to_be_visible()
+    old.send("echo seen-$((40+2))\r")
+    new = Console(second)
+    new.wait_for("seen-42")
+    second.locator("#terminal").click()
+    second.keyboard.type("echo typed-by-the-watcher")
+    old.run("echo last-words > /root/note; export LAST=second")
+    assert "typed-by-the-watcher" not in old.screen()
+    began = time.monotonic()
+    second.get_by_role("button", name="Take over").click()
+    expect(second.locator("#watch-bar")).to_be_hidden(timeout=60_000)
+    second.evaluate("() => window.webvm.whenRunning()")
+    took = time.monotonic() - began
+    assert "last-words" in new.run("cat /root/note; echo $LAST")
+    assert "second" in new.screen()
+    expect(first.get_by_role("dialog").get_by_text("All you did here was saved before")).to_be_visible()
+    assert old.state == "paused"
+    print(f"HANDOFF {took:.2f} s")
