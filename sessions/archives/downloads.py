@@ -66,6 +66,7 @@ class Download(StreamingHttpResponse):
         self["Content-Disposition"] = content_disposition_header(True, name) or "attachment"
         self["X-Content-Type-Options"] = "nosniff"
         self["Cache-Control"] = "private, no-transform"
+        self["X-Accel-Buffering"] = "no"  # nginx would keep on its disk what a slow reader has not taken
 
     def close(self) -> None:
         super().close()

@@ -33,6 +33,8 @@ UNFINISHED = (ImportState.RECEIVING, ImportState.QUEUED, ImportState.RUNNING)
 MAX_UNFINISHED = 2
 # Whoever receives or runs an import writes to it every second or so; after so long without, it is gone.
 LOST_AFTER = timedelta(seconds=90)
+# How long it is remembered how an import went.
+KEPT_FOR = timedelta(days=30)
 # What the disk of the spool must have left besides the archive.
 FREE_BYTES = 256 * 1024 * 1024
 QUEUE_UNREACHABLE = "The queue of the workers cannot be reached, so nobody would import it. Try again."
@@ -70,6 +72,7 @@ def begin_import(
     name = clean_name(name)
     end_lost_imports(acting_user)
     mine = ImportJob.objects.filter(created_by=acting_user)
+    mine.filter(finished_at__lt=timezone.now() - KEPT_FOR).delete()
     before = mine.filter(idempotency_key=key).first() if key else None
     if before and before.state not in {ImportState.RECEIVING, ImportState.FAILED, ImportState.CANCELLED}:
         return before

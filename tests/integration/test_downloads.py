@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import hashlib
 import io
 import json
@@ -10,7 +12,9 @@ import re
 import subprocess
 import tarfile
 import uuid
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -38,6 +42,8 @@ from tests.support.machines import (
     save,
 )
 from tests.support.pages import browser
+from webvm.accounts.models import Membership
+from webvm.errors import NotFound
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -285,3 +291,56 @@ async def test_so_many_at_once_and_no_more(world: World) -> None:
     for _ in range(2 * PER_USER):  # a place is given back at the end
         response, _ = await get(world.token, disk_path(world.snapshot))
         assert response.status_code == 200
+
+
+async def watch(world: World, path: str, when_begun: Callable[[], Awaitable[object]]) -> int:
+    """A download whose reader does something after the first bytes; how many bytes were sent."""
+    from webvm.asgi import application
+
+    begun, sent = asyncio.Event(), 0
+    asked = [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def receive() -> dict[str, Any]:
+        if asked:
+            return asked.pop()
+        await begun.wait()
+        await when_begun()
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        nonlocal sent
+        sent += len(message.get("body", b""))
+        if sent:
+            begun.set()
+            await asyncio.sleep(0.2)  # a slow reader
+
+    headers = [(b"host", b"testserver"), (b"authorization", f"Bearer {world.token}".encode())]
+    scope = {"type": "http", "method": "GET", "path": f"/api/v1{path}", "headers": headers}
+    await application(scope | {"query_string": b"", "http_version": "1.1"}, receive, send)  # type: ignore[arg-type]
+    return sent
+
+
+async def test_a_reader_who_leaves_frees_the_place_and_ends_the_reading(world: World) -> None:
+    async def leave() -> None:
+        pass
+
+    for _ in range(PER_USER + 1):
+        assert await watch(world, disk_path(world.snapshot), leave) < DISK_BLOCKS * BLOCK
+    await asyncio.sleep(0)
+    gc.collect()
+    held = [slots.take(world.ada) for _ in range(PER_USER)]
+    for release in held:
+        release()
+
+
+async def test_who_is_removed_meanwhile_gets_nothing_more(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sessions.archives.downloads.RECHECK_S", 0.0)
+
+    async def removed() -> None:
+        await Membership.objects.filter(user=world.ada).adelete()
+        await asyncio.Event().wait()
+
+    with pytest.raises(NotFound):
+        await watch(world, disk_path(world.snapshot), removed)
