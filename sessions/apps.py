@@ -8,7 +8,10 @@ class SessionsConfig(AppConfig):
 
     def ready(self) -> None:
         from sessions import signals  # noqa: F401 - connects the receivers
+        from sessions.quotas import count_usage
         from sessions.roots import SnapshotRoots
         from storage.gc import roots
+        from webvm.accounts import usage
 
+        usage.register(count_usage)
         roots.register(SnapshotRoots())

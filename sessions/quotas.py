@@ -4,15 +4,17 @@ requests at once do not pass together.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
 from sessions.errors import SessionQuotaExceeded, VMQuotaExceeded
 from sessions.models import VM
 from webvm.accounts.models import Tenant
+from webvm.accounts.usage import Usage
 
 
 def living_vms(tenant_id: UUID) -> QuerySet[VM]:
@@ -45,3 +47,15 @@ def require_room_for_session(vm: VM, now: datetime) -> None:
     count = running_vms(vm.tenant_id, now).exclude(pk=vm.pk).count()
     if count >= tenant.max_sessions:
         raise SessionQuotaExceeded(sessions=count, max_sessions=tenant.max_sessions)
+
+
+def count_usage(tenants: Collection[UUID]) -> dict[UUID, Usage]:
+    """For the tenants that have machines: how many, and how many run. One query."""
+    running = Q(lease_session__isnull=False, lease_expires_at__gt=timezone.now())
+    counted = (
+        VM.objects.filter(tenant__in=tenants, deleted_at=None)
+        .order_by()
+        .values_list("tenant")
+        .annotate(vms=Count("pk"), sessions=Count("pk", filter=running))
+    )
+    return {tenant: Usage(vms, sessions) for tenant, vms, sessions in counted}

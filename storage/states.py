@@ -10,27 +10,36 @@ is true at the end of every transaction.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+import logging
+from collections.abc import Collection as Digests
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
+from django.core.cache import cache
 from django.db import transaction
 from django.db.models import F, QuerySet, Sum
 from django.utils import timezone
+from kombu.exceptions import KombuError
 
 from storage.errors import ChunkBusy
-from storage.models import Chunk, ChunkState
+from storage.models import Chunk, ChunkState, Collection
 from webvm.accounts.models import Tenant
 from webvm.errors import QuotaExceeded
 
 # Database parameters in one query; SQLite and PostgreSQL both take far more.
 BATCH = 2000
 
+_log = logging.getLogger(__name__)
+
 # Whoever has claimed rows for deletion issues no delete later than this after the claim …
 DELETE_WITHIN_S = 60.0
 # … so that after this nothing is under way any more, and somebody else may finish or take the name back.
 CLAIM_LASTS = timedelta(minutes=10)
+
+# A full quota asks for a collection, no more often than this.
+SOON_S = 300
 
 # A tenant may have this many times its quota waiting to be deleted, no more.
 HELD_QUOTAS = 3
@@ -58,9 +67,25 @@ def has_room(tenant_id: UUID, size: int) -> QuerySet[Tenant]:
 
 
 def quota_exceeded(tenant_id: UUID) -> QuotaExceeded:
-    """The error, with what a person wants to know."""
+    """The error, with what a person wants to know. What the tenant has deleted is collected soon."""
+    collect_soon(tenant_id)
     used, quota = Tenant.objects.values_list("used_bytes", "quota_bytes").get(pk=tenant_id)
     return QuotaExceeded(used_bytes=used, quota_bytes=quota)
+
+
+def collect_soon(tenant_id: UUID) -> None:
+    """Queue a collection when that may make room, at most every few minutes. A broker that is away is only
+    logged: the schedule comes by anyway."""
+    from storage.tasks import collect_garbage_task  # the task's module imports all of this
+
+    if not Collection.objects.filter(tenant=tenant_id, garbage_since__isnull=False).exists():
+        return
+    if not cache.add(f"storage.collect_soon.{tenant_id}", True, SOON_S):
+        return
+    try:
+        collect_garbage_task.delay()
+    except (KombuError, OSError) as error:
+        _log.warning("Garbage is collected later: the broker does not take the task: %s", error)
 
 
 def charge(tenant_id: UUID, *, used: int = 0, condemned: int = 0) -> None:
@@ -76,7 +101,7 @@ def own_bytes(rows: QuerySet[Chunk], tenant_id: UUID) -> int:
     return rows.filter(home=tenant_id).aggregate(sum=Sum("stored_size"))["sum"] or 0
 
 
-def revive(tenant_id: UUID, digests: Collection[bytes], to: ChunkState) -> set[bytes]:
+def revive(tenant_id: UUID, digests: Digests[bytes], to: ChunkState) -> set[bytes]:
     """Takes condemned rows back, as `PENDING` (to be named by a commit) or `LIVE` (named by one).
 
     What is pending is looked at anew by the commit, so a node is no accepted node any more: what it names may
@@ -102,7 +127,7 @@ def revive(tenant_id: UUID, digests: Collection[bytes], to: ChunkState) -> set[b
     return revived
 
 
-def pin(tenant_id: UUID, digests: Collection[bytes]) -> None:
+def pin(tenant_id: UUID, digests: Digests[bytes]) -> None:
     """Pending rows wait `pin_time` from now on; written only when half of it is over."""
     now = timezone.now()
     for batch in batches(digests):
@@ -125,7 +150,7 @@ def take_back_name(row: Chunk) -> None:
     forget_deleted(row.tenant_id, [row.pk], row.state_at)
 
 
-def forget_deleted(tenant_id: UUID, pks: Collection[int], claimed_at: datetime) -> int:
+def forget_deleted(tenant_id: UUID, pks: Digests[int], claimed_at: datetime) -> int:
     """Removes rows whose objects are gone, by the claim that deleted them; answers the bytes given back."""
     with transaction.atomic():
         lock_tenants(tenant_id)

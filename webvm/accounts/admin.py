@@ -92,13 +92,15 @@ class TenantAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         "is_personal",
         "used_bytes",
         "quota_bytes",
+        "max_vms",
+        "max_sessions",
         "allow_guests",
         "created_at",
         "deleted_at",
     )
     list_filter = ("is_personal", "allow_guests", "created_at", ("deleted_at", admin.EmptyFieldListFilter))
     search_fields = ("name", "id", "memberships__user__email")
-    readonly_fields = ("id", "used_bytes", "created_at", "deleted_at")
+    readonly_fields = ("id", "used_bytes", "condemned_bytes", "created_at", "deleted_at")
     inlines = (MembershipInline,)
 
     def has_delete_permission(self, request: HttpRequest, obj: Tenant | None = None) -> bool:

@@ -13,6 +13,7 @@ from pydantic import AwareDatetime
 from webvm.accounts import actions
 from webvm.accounts.access import find_tenant, personal_tenant, signed_in, tenants_of
 from webvm.accounts.models import ApiToken, Membership, Role, Tenant, User
+from webvm.accounts.usage import Usage, usages_of
 from webvm.errors import NotFound
 
 router = Router(tags=["Accounts"])
@@ -60,7 +61,12 @@ class TenantOut(Schema):
     is_personal: bool
     allow_guests: bool
     quota_bytes: int
-    used_bytes: int
+    used_bytes: int = Field(description="What counts: saved, or uploaded for a save")
+    condemned_bytes: int = Field(description="Of deleted things: no longer counted, soon cleared away")
+    max_vms: int
+    vms: int
+    max_sessions: int
+    sessions: int = Field(description="Machines that run at this moment")
 
 
 class TenantIn(Schema):
@@ -103,7 +109,8 @@ class MemberPage(Schema):
     next: str | None
 
 
-def tenant_json(tenant: Tenant, role: str) -> dict[str, Any]:
+def tenant_json(tenant: Tenant, role: str, usage: Usage | None = None) -> dict[str, Any]:
+    vms, sessions = usage or usages_of([tenant.pk])[tenant.pk]
     return {
         "id": tenant.pk,
         "name": tenant.name,
@@ -112,6 +119,11 @@ def tenant_json(tenant: Tenant, role: str) -> dict[str, Any]:
         "allow_guests": tenant.allow_guests,
         "quota_bytes": tenant.quota_bytes,
         "used_bytes": tenant.used_bytes,
+        "condemned_bytes": tenant.condemned_bytes,
+        "max_vms": tenant.max_vms,
+        "vms": vms,
+        "max_sessions": tenant.max_sessions,
+        "sessions": sessions,
     }
 
 
@@ -178,7 +190,10 @@ def revoke_token(request: HttpRequest, token_id: int) -> Status[None]:
 def list_tenants(request: HttpRequest) -> dict[str, Any]:
     user = signed_in(request)
     roles = dict(Membership.objects.filter(user=user).values_list("tenant", "role"))
-    return {"items": [tenant_json(tenant, roles[tenant.pk]) for tenant in tenants_of(user)], "next": None}
+    tenants = list(tenants_of(user))
+    usages = usages_of([tenant.pk for tenant in tenants])
+    items = [tenant_json(tenant, roles[tenant.pk], usages[tenant.pk]) for tenant in tenants]
+    return {"items": items, "next": None}
 
 
 @router.post("/tenants", response={201: TenantOut})

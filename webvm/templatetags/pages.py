@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 from django import template
+from django.template.defaultfilters import filesizeformat
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from webvm.accounts.access import SESSION_KEY, tenants_of
 from webvm.accounts.journal import journal_owner
 from webvm.accounts.models import Tenant, User
+from webvm.accounts.usage import Usage
 
 register = template.Library()
 MENU_TENANTS = 30
@@ -59,9 +63,30 @@ def journal_owner_of(user: User) -> str:
 
 
 @register.simple_tag
-def percent_used(tenant: Tenant) -> int:
-    """How full a tenant's quota is, 0 to 100."""
-    return min(100, round(100 * tenant.used_bytes / tenant.quota_bytes)) if tenant.quota_bytes else 100
+def quotas_of(tenant: Tenant, usages: dict[UUID, Usage]) -> list[dict[str, Any]]:
+    """A tenant's quotas: `{title, used, most, percent (0 to 100), advice}`."""
+    usage = usages.get(tenant.pk, Usage())
+    rows: list[tuple[str, int, int, Callable[[int], str], str]] = [
+        (
+            *("Storage", tenant.used_bytes, tenant.quota_bytes, filesizeformat),
+            "Nothing more can be saved: delete snapshots or machines that are not needed.",
+        ),
+        ("Machines", usage.vms, tenant.max_vms, str, "Delete a machine before you make another one."),
+        (
+            *("Running now", usage.sessions, tenant.max_sessions, str),
+            "Close a machine before you open another one.",
+        ),
+    ]
+    return [
+        {
+            "title": title,
+            "used": shown(used),
+            "most": shown(most),
+            "percent": min(100, 100 * used // most) if most else 100,
+            "advice": advice,
+        }
+        for title, used, most, shown, advice in rows
+    ]
 
 
 @register.filter

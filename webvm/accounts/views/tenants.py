@@ -17,6 +17,7 @@ from webvm.accounts import actions
 from webvm.accounts.access import MANAGERS, SESSION_KEY, current_tenant, find_tenant, require_role, signed_in
 from webvm.accounts.forms import InvitationForm, MemberForm, TenantForm, TenantSettingsForm
 from webvm.accounts.models import Invitation, Membership, Role, Tenant
+from webvm.accounts.usage import usages_of
 from webvm.accounts.views.attempt import attempt
 from webvm.errors import NotFound
 
@@ -44,12 +45,18 @@ def tenants(request: HttpRequest) -> HttpResponse:
         if attempt(request, lambda: made.append(actions.create_tenant(name, acting_user=user)), done):
             return redirect("tenant", made[0].pk)
         return redirect("tenants")
-    memberships = (
+    memberships = list(
         Membership.objects.select_related("tenant")
         .filter(user=user, tenant__deleted_at=None)
         .order_by("-tenant__is_personal", "tenant__name", "pk")
     )
-    context = {"form": form, "memberships": memberships, "current": current_tenant(request), "tab": "tenants"}
+    context = {
+        "form": form,
+        "memberships": memberships,
+        "usages": usages_of([membership.tenant_id for membership in memberships]),
+        "current": current_tenant(request),
+        "tab": "tenants",
+    }
     return render(request, "settings/tenants.html", context)
 
 
@@ -69,6 +76,7 @@ def tenant_page(
     context = {
         "tab": "tenants",
         "tenant": tenant,
+        "usages": usages_of([tenant.pk]),
         "mine": mine,
         "is_manager": mine.role in MANAGERS,
         "roles": Role.choices,
