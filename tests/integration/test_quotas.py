@@ -1,4 +1,4 @@
-"""Quotas of a tenant: bytes, machines, running ones. Checked before anything is taken; for two at once too."""
+"""Quotas of a tenant: bytes, machines, running ones. Checked before anything is taken, two at once too."""
 
 from __future__ import annotations
 
