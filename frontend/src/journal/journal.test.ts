@@ -186,15 +186,18 @@ describe("signing out", () => {
     }
     expect(await keepsUnsaved(w.store, a)).toBe(true);
     const page = { cookie: `theme=dark; webvm_signed_out=${a}.junk.${b}` };
+    let forgotten = 0;
+    const forgetChunks = async (): Promise<void> => void forgotten++;
     w.store.misfortunes.set(w.store.changes, "fails");
-    await expect(forgetSignedOut(page, w.store)).rejects.toThrow("fire");
+    await expect(forgetSignedOut(page, w.store, forgetChunks)).rejects.toThrow("fire");
     expect(page.cookie).toContain(a);
-    await forgetSignedOut(page, w.store);
+    await forgetSignedOut(page, w.store, forgetChunks);
     expect(page.cookie).toMatch(/^webvm_signed_out=; path=\/; max-age=0/);
     expect((await w.store.rows()).map(({ owner }) => owner)).toEqual([c]);
     expect(await keepsUnsaved(w.store, a)).toBe(false);
-    await forgetSignedOut({ cookie: "theme=dark" }, w.store);
+    await forgetSignedOut({ cookie: "theme=dark" }, w.store, forgetChunks);
     expect(await w.store.fence(), "nobody was signed out").toBe(1);
+    expect(forgotten).toBe(1);
   });
 
   it("a renewed key takes the place of the one before", async () => {

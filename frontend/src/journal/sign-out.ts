@@ -24,10 +24,18 @@ export function signedOut(cookies: string): string[] {
   return [];
 }
 
-/** Removes them and takes the cookie away. When the storage fails, the cookie stays and the next page tries again. */
-export async function forgetSignedOut(document: { cookie: string }, store: JournalStore): Promise<void> {
+/**
+ * Removes them, and the private chunks in the browser's cache, and takes the cookie away. When that fails, the cookie stays and the
+ * next page tries again.
+ */
+export async function forgetSignedOut(
+  document: { cookie: string },
+  store: JournalStore,
+  forgetChunks: () => Promise<void>,
+): Promise<void> {
   const owners = signedOut(document.cookie);
   if (owners.length === 0) return;
   await store.signOut(owners);
+  await forgetChunks();
   document.cookie = `${SIGNED_OUT_COOKIE}=; path=/; max-age=0; samesite=lax`;
 }

@@ -1,5 +1,6 @@
 /** `<form data-sign-out="…">`: asks before unsaved work in this browser goes; and once somebody has signed out, it does. */
 
+import { forgetPrivateChunks } from "../disk/browser-cache";
 import { browserStore } from "../journal/indexed-db";
 import { forgetSignedOut, keepsUnsaved } from "../journal/sign-out";
 import { confirmDialog } from "./confirm";
@@ -9,7 +10,7 @@ export function installSignOut(document: Document): void {
   if (!store) return;
   // A console looks for unsaved work before anything else. This script is there before the console's.
   if (document.querySelector("[data-journal-owner]")) store.warm();
-  void forgetSignedOut(document, store).catch((error: unknown) => console.warn(error));
+  void forgetSignedOut(document, store, forgetPrivateChunks).catch((error: unknown) => console.warn(error));
   document.addEventListener("submit", (event) => {
     const form = event.target;
     if (!(form instanceof HTMLFormElement) || !form.dataset.signOut || form.dataset.confirmed) return;
