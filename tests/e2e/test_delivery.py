@@ -129,3 +129,17 @@ def test_a_session_on_s3_behind_a_cdn(site: Site, profiles: Profiles) -> None:
     assert len(served) >= len(first)
     assert site.asked_of_the_service(before) == []
     assert traffic.chunks_of_the_service == []
+
+
+def test_a_bucket_that_lets_no_page_in_costs_nothing_but_the_detour(site: Site, profiles: Profiles) -> None:
+    store = site.s3.store(site.bucket)
+    store.client.delete_bucket_cors(Bucket=site.bucket)
+    try:
+        page, traffic = visit(profiles, site)
+        sign_up(page, site.service.url, new_email("walled"))
+        console = start_machine(page, site.service.url)
+        console.run("echo through-the-socket > /root/note")
+        console.save("all the same")
+        assert traffic.chunk_frames > 0
+    finally:
+        store.prepare_bucket([site.service.url])

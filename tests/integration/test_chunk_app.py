@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 import uuid
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from storage.codec import digest_of, encode_frame
 from storage.packs import compress_pack, decode_pack, encode_pack
 from storage.signing import sign_path, sign_until
 from storage.stores import get_store
+from tests.support.faulty_http import Fault, FaultyProxy, Seen
 from tests.support.s3 import S3Server
 
 RAW = b"some bytes of a chunk " * 3000
@@ -217,6 +220,34 @@ async def test_an_object_store_is_read_through_the_service(
     assert (response.status_code, body) == (200, encode_frame(RAW))
     response, _ = await ask(f"/chunks/pub/{'0' * 64}")
     assert response.status_code == 404
+
+
+def fail_from(fault: Fault, first: int, end: int, seen: Seen) -> Fault | None:
+    return fault if first <= seen.number < end else None
+
+
+async def test_an_object_store_that_fails_is_asked_again_and_then_told(
+    settings: LazySettings, s3_server: S3Server
+) -> None:
+    settings.CHUNK_STORE = "s3"
+    settings.S3_BUCKET = s3_server.make_bucket()
+    settings.S3_ACCESS_KEY = settings.S3_SECRET_KEY = "test"
+    failing: list[Fault] = ["500", "503", "reset", "reset_after", "cut"]
+    with FaultyProxy(int(s3_server.url.rpartition(":")[2])) as proxy:
+        settings.S3_ENDPOINT_URL = proxy.url
+        get_store().put(KEY, encode_frame(RAW))
+        for fault in failing:
+            first = len(proxy.seen)
+            proxy.fault = partial(fail_from, fault, first, first + 1)
+            response, body = await ask(f"/chunks/{KEY}")
+            assert (response.status_code, body) == (200, encode_frame(RAW)), fault
+            assert len(proxy.seen) == first + 2
+        for fault in failing:
+            proxy.fault = partial(fail_from, fault, 0, sys.maxsize)
+            response, body = await ask(f"/chunks/{KEY}")
+            assert response.status_code == 503, fault
+            assert b"store_unavailable" in body
+            assert response.headers["cache-control"] == "no-store"
 
 
 async def test_a_request_is_cheap() -> None:
