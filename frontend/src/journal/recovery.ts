@@ -14,6 +14,8 @@ export const ASIDE_MS = DAY;
 /** For so long unsaved work waits for its owner. */
 export const LEFTOVER_MS = 30 * DAY;
 
+const RECOVERED = "Recovered unsaved work";
+
 export interface Leftover {
   id: string;
   manifest: Manifest;
@@ -211,7 +213,9 @@ async function upload(
     let { expectedHead } = manifest;
     // A copy that was made for this work: whatever its head is, it is the work's base.
     if (vm !== manifest.vm) expectedHead = await headOf(sync, options.signal);
-    const { diskRoot, memoryRoot, message, thumbnail, reusedBytes } = manifest;
+    const { diskRoot, memoryRoot, thumbnail, reusedBytes } = manifest;
+    // What nobody had asked to be saved has no message of its own.
+    const message = manifest.message || RECOVERED;
     const chunks = manifest.chunks.map(({ digest, rawSize }) => [digest, rawSize] as const);
     await save(
       sync,
