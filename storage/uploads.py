@@ -22,6 +22,7 @@ from storage.chunks import find_missing, put_chunk
 from storage.codec import MAX_FRAME_BYTES
 from storage.errors import BadChunk, ChunkNotFound, StoreUnavailable, UploadMissing
 from storage.models import StagedUpload
+from storage.states import has_room, lock_tenants, quota_exceeded
 from storage.stores import SignedUpload, UploadSpace, find_upload_space
 from webvm.accounts.models import Tenant
 from webvm.errors import QuotaExceeded, ServerError, WebVMError
@@ -70,18 +71,20 @@ def place_uploads(tenant: Tenant, offers: Iterable[Offer]) -> dict[bytes, Signed
         raise BadChunk("The chunk is larger than 256 KiB.")
     with transaction.atomic():
         # One at a time for a tenant, so that many at once do not each find the same room.
-        now = Tenant.objects.select_for_update().get(pk=tenant.pk)
+        lock_tenants(tenant.pk)
         staged = StagedUpload.objects.filter(tenant=tenant)
         waiting = staged.exclude(name__in=named).aggregate(bytes=Sum("size"))["bytes"] or 0
         wanted = sum(offer.size for offer in named.values())
-        if now.used_bytes + waiting + wanted > now.quota_bytes:
-            raise QuotaExceeded(used_bytes=now.used_bytes, quota_bytes=now.quota_bytes)
-        StagedUpload.objects.bulk_create(
-            [StagedUpload(tenant=tenant, name=name, size=offer.size) for name, offer in named.items()],
-            update_conflicts=True,
-            unique_fields=["name"],
-            update_fields=["placed_at"],
-        )
+        fits = has_room(tenant.pk, waiting + wanted).exists()
+        if fits:
+            StagedUpload.objects.bulk_create(
+                [StagedUpload(tenant=tenant, name=name, size=offer.size) for name, offer in named.items()],
+                update_conflicts=True,
+                unique_fields=["name"],
+                update_fields=["placed_at"],
+            )
+    if not fits:
+        raise quota_exceeded(tenant.pk)
     return {
         offer.digest: space.sign_upload(name, offer.size, offer.sha256, URL_SECONDS)
         for name, offer in named.items()

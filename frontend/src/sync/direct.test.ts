@@ -113,7 +113,15 @@ describe("uploads past the socket", () => {
     const { server, client } = world();
     server.mood.refuse = { code: "quota_exceeded", message: "full" };
     await expect(save(client, work(20))).rejects.toMatchObject({ code: "quota_exceeded" });
-    expect(server.chunkFrames).toBe(0);
+    expect(server.commits).toHaveLength(0);
+  });
+
+  it("leave it to the socket to say whether there is room", async () => {
+    const { server, store, client } = world();
+    server.mood.noPlace = true;
+    await save(client, work(100));
+    expect(server.chunkFrames).toBe(100);
+    expect(store.puts).toBe(0);
   });
 
   it("survive a lost connection", async () => {

@@ -4,8 +4,8 @@
  */
 
 import type { Online, SyncClient } from "./client";
-import { Bug, Cancelled } from "./errors";
-import { PLACE_BATCH, refusal, type RemoteError } from "./protocol";
+import { Bug, Cancelled, Expected } from "./errors";
+import { PLACE_BATCH } from "./protocol";
 
 /** Does a PUT; resolves with the HTTP status, rejects when there was no answer. */
 export type PutFrame = (
@@ -70,12 +70,23 @@ export class DirectUploads {
     if (work.signal?.aborted) abort();
     work.signal?.addEventListener("abort", abort);
     let next = 0;
+    let full = false;
     const worker = async (): Promise<void> => {
       while (next < missing.length) {
         const batch = missing.slice(next, next + PLACE_BATCH);
         next += PLACE_BATCH;
-        if (this.barred) left.push(...batch);
-        else left.push(...(await this.uploadBatch(client, online, batch, work, gate, stop.signal)));
+        if (this.barred || full) {
+          left.push(...batch);
+          continue;
+        }
+        try {
+          left.push(...(await this.uploadBatch(client, online, batch, work, gate, stop.signal)));
+        } catch (error) {
+          if (!(error instanceof Expected) || error.code !== "quota_exceeded") throw error;
+          // What was signed and never put counts there for a while; the socket knows whether there is really no room.
+          full = true;
+          left.push(...batch);
+        }
       }
     };
     try {
@@ -126,9 +137,6 @@ export class DirectUploads {
         done.add(digest);
         work.stored(digest);
       }
-      const refused = Object.values(taken["refused"] as Record<string, RemoteError>);
-      const full = refused.find(({ code }) => code === "quota_exceeded");
-      if (full) throw refusal(full);
     }
     // Also what was not placed: another tab may have brought it meanwhile, and the socket takes it in any case.
     return batch.filter((digest) => !done.has(digest));

@@ -25,6 +25,8 @@ export interface Misbehaviour {
   askAnswers?: string[];
   /** Answers every `negotiate` that finds something missing with this error. */
   refuseNegotiate?: string;
+  /** Signs nothing for want of room. */
+  noPlace?: boolean;
   /** Says that these are missing although they were stored. Counts down. */
   forgetOnce?: string[];
 }
@@ -185,6 +187,7 @@ export class FakeServer {
         return answer({ missing, direct: this.store !== undefined });
       }
       case "place": {
+        if (this.mood.noPlace) return refuse("quota_exceeded");
         const frames = body["frames"] as [string, number, string][];
         const absent = frames.filter(([digest]) => this.store && !this.stored.has(digest));
         const placed = absent.map(([digest, , sha]) => [
