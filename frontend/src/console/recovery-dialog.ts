@@ -120,12 +120,12 @@ class RecoveryDialog {
     (buttons.find((each) => each.autofocus) ?? buttons[0])?.focus();
   }
 
-  private async setAside(): Promise<void> {
+  private async setAside(note?: string): Promise<void> {
     const { store } = this.options.journals;
     // Where that fails it is offered again the next time, which loses nothing either.
     await store.setAside(this.work.id, Date.now()).catch((error: unknown) => console.warn(error));
     this.work.release();
-    this.done({ session: this.session, newHead: false });
+    this.done({ session: this.session, newHead: false, ...(note ? { note } : {}) });
   }
 
   private async goOn(asCopy: boolean): Promise<void> {
@@ -150,11 +150,7 @@ class RecoveryDialog {
       if (copy === undefined) this.done({ session: this.session, newHead: true });
       else this.tellOfCopy(copy, asCopy);
     } catch (error) {
-      if (error instanceof Damaged) {
-        this.work.release();
-        this.done({ session: this.session, newHead: false, note: DAMAGED });
-        return;
-      }
+      if (error instanceof Damaged) return this.setAside(DAMAGED);
       this.fail(error);
     } finally {
       clearTimeout(patience);
