@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from sessions.access import get_vm, lock_vm
 from sessions.actions.leases import check_lease
-from sessions.actions.purge import remove_snapshots
+from sessions.actions.purge import lost_references, remove_snapshots
 from sessions.announce import announce, vm_group
 from sessions.devices import DeviceName, device_of
 from sessions.errors import HeadMoved, KeyReused
@@ -20,7 +20,7 @@ from sessions.names import clean_message
 from sessions.thumbnails import decode_thumbnail
 from storage.chunks import find_missing
 from storage.commits import accept_device
-from storage.states import has_room, quota_exceeded
+from storage.states import has_room, lock_tenants, quota_exceeded
 from webvm.accounts.audit import record
 from webvm.accounts.models import User
 
@@ -79,6 +79,9 @@ def commit_snapshot(vm_id: UUID, save: Save, *, acting_user: User) -> Snapshot:
         if vm.head_id != save.expected_head:
             raise HeadMoved(head=str(vm.head_id) if vm.head_id else None)
         replaced = vm.head if vm.head is not None and vm.head.kind == SnapshotKind.AUTO else None
+        lost = lost_references([replaced]) if replaced else {}
+        # Together and in one order, before the save locks the first of them.
+        lock_tenants(vm.tenant_id, *lost)
         fresh_bytes = vm.pending_bytes + save.fresh_bytes
         snapshot = Snapshot(
             vm=vm,
@@ -104,7 +107,7 @@ def commit_snapshot(vm_id: UUID, save: Save, *, acting_user: User) -> Snapshot:
             stored_bytes=F("stored_bytes") + fresh_bytes,
         )
         if replaced:
-            remove_snapshots([replaced], timezone.now())
+            remove_snapshots([replaced], timezone.now(), lost)
         record(
             "commit_snapshot",
             acting_user=acting_user,

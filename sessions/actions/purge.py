@@ -6,7 +6,7 @@ Called by the garbage collector (storage/gc), which then finds the chunks that n
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -57,21 +57,51 @@ def purge_expired(now: datetime, limit: int) -> int:
     return purged
 
 
-def remove_snapshots(snapshots: Iterable[Snapshot], now: datetime) -> int:
-    """The removal itself, in the caller's transaction, which has locked their VM: none of them is a head."""
-    references: dict[UUID, set[bytes]] = defaultdict(set)
-    pks = []
-    for snapshot in snapshots:
-        pks.append(snapshot.pk)
-        for home, root in (
-            (snapshot.disk_home_id, snapshot.disk_root),
-            (snapshot.memory_home_id, snapshot.memory_root),
-        ):
-            if home and root:
-                references[home].add(bytes.fromhex(root))
-    drop_references(references, now=now)
-    Snapshot.objects.filter(pk__in=pks).delete()
-    return len(pks)
+def lost_references(snapshots: Iterable[Snapshot]) -> dict[UUID, set[bytes]]:
+    """What nobody may name any more when these snapshots of one locked VM go: root digests by home.
+
+    Not what the parent of one holds too, when it is in the same VM and stays: its reference was there before
+    and is there after. So the autosaves of a fork do not touch, nor lock, the tenant that it reads from.
+    """
+    going = {snapshot.pk: snapshot for snapshot in snapshots}
+    parents = Snapshot.objects.filter(
+        pk__in={each.parent_id for each in going.values() if each.parent_id},
+        vm__in={each.vm_id for each in going.values()},
+    )
+    staying = {
+        parent.pk: set(_references(parent))
+        for parent in parents.only("vm", "disk_home", "disk_root", "memory_home", "memory_root")
+        if parent.pk not in going
+    }
+    lost: dict[UUID, set[bytes]] = defaultdict(set)
+    for snapshot in going.values():
+        held = staying.get(snapshot.parent_id, set()) if snapshot.parent_id else set()
+        for home, root in _references(snapshot):
+            if (home, root) not in held:
+                lost[home].add(root)
+    return dict(lost)
+
+
+def remove_snapshots(
+    snapshots: Iterable[Snapshot], now: datetime, lost: dict[UUID, set[bytes]] | None = None
+) -> int:
+    """The removal itself, in the caller's transaction, which has locked their VM: none of them is a head.
+
+    `lost`: what `lost_references` said, for a caller that had to lock those homes before. Answers how many.
+    """
+    gone = list(snapshots)
+    drop_references(lost_references(gone) if lost is None else lost, now=now)
+    Snapshot.objects.filter(pk__in=[snapshot.pk for snapshot in gone]).delete()
+    return len(gone)
+
+
+def _references(snapshot: Snapshot) -> Iterator[tuple[UUID, bytes]]:
+    for home, root in (
+        (snapshot.disk_home_id, snapshot.disk_root),
+        (snapshot.memory_home_id, snapshot.memory_root),
+    ):
+        if home and root:
+            yield home, bytes.fromhex(root)
 
 
 def _purge_vm(vm_id: UUID, now: datetime) -> int:
