@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Callable
 from typing import Any
 
 from playwright.sync_api import Page, expect
@@ -36,13 +37,18 @@ def autosave_now(page: Page, console: Console, every: int = 10) -> None:
     page.keyboard.press("Escape")
 
 
-def test_autosave_leaves_little_to_an_explicit_save(service: Service, profiles: Profiles) -> None:
+def test_autosave_leaves_little_to_an_explicit_save(
+    service: Service, profiles: Profiles, record_property: Callable[[str, object], None]
+) -> None:
     page = profiles.new().new_page()
     sign_up(page, service.url, new_email("auto"))
     console = start_machine(page, service.url)
     autosave_now(page, console)
     console.run("head -c 6000000 /dev/urandom > /root/big; sync")
-    kinds = lambda: [item["kind"] for item in snapshots(page, service.url, console.vm_id)]  # noqa: E731
+
+    def kinds() -> list[str]:
+        return [item["kind"] for item in snapshots(page, service.url, console.vm_id)]
+
     eventually(lambda: kinds() == ["auto"], 60, "the machine saves by itself")
     expect(page.locator("#status-unsaved")).to_have_text(re.compile("Autosaved"), timeout=30_000)
     uploaded = [report for report in console.stats()["saves"] if report["kind"] == "auto"]
@@ -51,7 +57,8 @@ def test_autosave_leaves_little_to_an_explicit_save(service: Service, profiles: 
     assert kinds() == ["save"]
     console.run("echo more > /root/more")
     eventually(lambda: kinds() == ["auto", "save"], 60, "it goes on saving by itself")
-    print("AUTOSAVE", json.dumps({"rounds": uploaded, "explicit": report}))
+    record_property("rounds", json.dumps(uploaded))
+    record_property("explicit save", json.dumps(report))
 
 
 def test_offline(service: Service, profiles: Profiles) -> None:
@@ -76,7 +83,9 @@ def test_offline(service: Service, profiles: Profiles) -> None:
     assert "alive" in again.run("cat /root/note")
 
 
-def test_taking_over_brings_the_last_seconds(service: Service, profiles: Profiles) -> None:
+def test_taking_over_brings_the_last_seconds(
+    service: Service, profiles: Profiles, record_property: Callable[[str, object], None]
+) -> None:
     """A second profile watches the first, then takes the running machine over."""
     email = new_email("handoff")
     first = profiles.new().new_page()
@@ -107,4 +116,4 @@ def test_taking_over_brings_the_last_seconds(service: Service, profiles: Profile
     assert "second" in new.screen()
     expect(first.get_by_role("dialog").get_by_text("All you did here was saved before")).to_be_visible()
     assert old.state == "paused"
-    print(f"HANDOFF {took:.2f} s")
+    record_property("hand-off, s", round(took, 2))
