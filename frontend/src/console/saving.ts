@@ -32,6 +32,8 @@ export class Saving {
   private everTouched = false;
   /** The guest has printed, or worked hard, since the last save. */
   private moved = false;
+  /** All of it is in the journal. */
+  private isKept = false;
 
   constructor(
     private readonly options: Pick<SessionOptions, "terminal" | "takePicture" | "journal">,
@@ -63,7 +65,13 @@ export class Saving {
     return this.unsaved || this.moved;
   }
 
+  /** Whether a round without a connection has something to do: the journal may have it all. */
+  get worthKeeping(): boolean {
+    return this.worthSaving && !this.isKept;
+  }
+
   touch(): void {
+    this.isKept = false;
     const first = !this.touched;
     this.touched = true;
     this.everTouched = true;
@@ -72,7 +80,9 @@ export class Saving {
 
   /** The guest did something on its own. That is nobody's work to lose until somebody has worked here (`busy`: it computes). */
   guestMoved(busy: boolean): void {
-    if (busy || this.everTouched) this.moved = true;
+    if (!busy && !this.everTouched) return;
+    this.moved = true;
+    this.isKept = false;
   }
 
   /** The work was kept somewhere else. */
@@ -142,9 +152,13 @@ export class Saving {
       const onFrozen = (): void => {
         before = { touched: this.touched, moved: this.moved };
         this.touched = this.moved = false;
+        this.isKept = true;
       };
       try {
         await keepMachine({ machine, terminal, takePicture, journal, message: "", onFrozen });
+      } catch (error) {
+        this.isKept = false;
+        throw error;
       } finally {
         // The service does not have it.
         this.touched ||= before.touched;

@@ -6,30 +6,24 @@
 import type { MachineClient, MachineStats } from "../machine/client";
 import type { MachineEvents, MachineState } from "../machine/machine";
 import { Expected, describe } from "../sync/errors";
-import { Relay, Watcher } from "../sync/watch";
 import type { Descriptor } from "./api";
-import { Autosave } from "./autosave";
+import { Background } from "./background";
 import { agentAnswers, promptAppears, reseed, resize, setClock } from "./guest";
+import { copyVm } from "./copies";
 import { Holding } from "./holding";
 import type { PublicState, SaveReport, SessionOptions, SessionView } from "./model";
 import { Saving } from "./saving";
+import { ScreenSharing } from "./screen-sharing";
 import type { SyncClient } from "../sync/client";
-
-/** Instructions a millisecond above which a guest is at work: an idle one takes a tenth of it. */
-const BUSY_RATE = 5000;
 
 export class Session {
   private readonly options: SessionOptions;
   private readonly listeners = new Set<(view: SessionView) => void>();
   private readonly saving: Saving;
   private readonly holding: Holding;
-  private readonly autosave: Autosave;
-  private readonly relay: Relay;
-  private watcher: Watcher | undefined;
+  private readonly background: Background;
+  private readonly sharing: ScreenSharing;
   private handingOver: string | undefined;
-  /** ms since 1970: the last output or input. */
-  private lastActivity = 0;
-  private instructions: { count: number; at: number } | undefined;
   private machine: MachineClient | undefined;
   private descriptor: Descriptor | undefined;
   private machineState: MachineState = "loading";
@@ -55,17 +49,17 @@ export class Session {
       changed: () => this.changed(),
       saving: () => this.saving.busy,
       asked: (by) => void this.handOver(by),
-      watched: (fresh) => this.relay.watched(fresh),
+      watched: (fresh) => this.sharing.watched(fresh),
     });
-    this.relay = new Relay({
-      screen: (mostBytes) => options.terminal.serialize(mostBytes),
-      send: (frame) => this.holding.sync.show(frame),
-    });
-    this.autosave = new Autosave({
-      possible: () => this.autosavePossible(),
-      worthSaving: () => this.saving.worthSaving,
-      quietMs: () => Date.now() - this.lastActivity,
-      sample: () => this.sampleWork(),
+    this.sharing = new ScreenSharing(options.terminal, () => this.holding.sync);
+    this.background = new Background({
+      journal: options.journal,
+      saving: this.saving,
+      holding: this.holding,
+      machine: () => {
+        const usable = !this.loading && !this.failure && !this.booting && this.handingOver === undefined;
+        return usable ? this.machine : undefined;
+      },
       round: () => this.saveBy((machine, sync) => this.saving.runRound(machine, sync)),
       journalRound: () => this.saving.runJournalRound(this.startedMachine()),
       changed: () => this.changed(),
@@ -79,9 +73,9 @@ export class Session {
       machine: this.machineState,
       lease: lease.kind,
       saving: this.saving.view,
-      autosave: this.autosave.view,
+      autosave: this.background.autosave.view,
       offlineSince: lease.kind === "connecting" ? lease.since : undefined,
-      watching: this.watcher !== undefined,
+      watching: this.sharing.watching,
       handingOver: this.handingOver,
       conflict: this.holding.conflict,
       failure: this.failure,
@@ -143,7 +137,7 @@ export class Session {
       if (run !== this.run) return;
       phases.mark("started");
       this.loading = undefined;
-      this.autosave.set(descriptor.vm.autosave_seconds);
+      this.background.autosave.set(descriptor.vm.autosave_seconds);
       this.greet(machine);
       if (started.resumed) {
         // An image's own snapshot brings no screen: Enter makes the shell show its prompt.
@@ -165,7 +159,7 @@ export class Session {
   input(bytes: Uint8Array): void {
     if (!this.machine || this.loading || this.holding.conflict) return;
     this.saving.touch();
-    this.lastActivity = Date.now();
+    this.background.active();
     this.machine.sendConsole(bytes);
   }
 
@@ -182,7 +176,7 @@ export class Session {
   /** The terminal has a new size. */
   resized(columns: number, rows: number): void {
     if (this.machine && !this.loading) resize(this.machine, columns, rows);
-    this.relay.output();
+    this.sharing.output();
   }
 
   /** Sends the VGA screen to `listener` until the returned function is called. */
@@ -232,7 +226,7 @@ export class Session {
   /** Saves disk and memory as they are now. Rejects with `Expected` or `Cancelled`; a conflict is then in the view. */
   async save(message: string): Promise<SaveReport> {
     const report = await this.saveBy((machine, sync) => this.saving.save({ machine, sync, message }));
-    this.autosave.saved();
+    this.background.autosave.saved();
     return report;
   }
 
@@ -240,7 +234,7 @@ export class Session {
   async setAutosave(seconds: number): Promise<void> {
     await this.options.api.setAutosave(this.options.vm, seconds);
     if (this.descriptor) this.descriptor.vm.autosave_seconds = seconds;
-    this.autosave.set(seconds);
+    this.background.autosave.set(seconds);
   }
 
   get autosaveSeconds(): number {
@@ -261,23 +255,8 @@ export class Session {
 
   /** Shows what whoever has the machine sees; the machine that was loaded here goes. */
   watch(on: boolean): void {
-    const { sync } = this.holding;
-    this.watcher?.close();
-    this.watcher = undefined;
-    if (on) {
-      this.unload();
-      const watcher = new Watcher({
-        show: (bytes, whole) => {
-          if (whole) this.options.terminal.restore(bytes, true);
-          else this.options.terminal.write(bytes);
-        },
-        askWhole: () => sync.watch(true),
-        acknowledge: (count) => sync.acknowledge(count),
-      });
-      this.watcher = watcher;
-      sync.onScreen = (frame) => watcher.receive(frame);
-    }
-    sync.watch(on);
+    if (on) this.unload();
+    this.sharing.watch(on);
     this.changed();
   }
 
@@ -308,23 +287,17 @@ export class Session {
   }
 
   /** Makes a new VM from the last snapshot, without what this run did. Resolves with its id. */
-  async makeCopy(): Promise<string> {
-    const { api } = this.options;
-    const descriptor = (this.descriptor ??= await api.open(this.options.descriptorUrl));
-    const name = `${descriptor.vm.name.slice(0, 110)} (copy)`;
-    const base = this.holding.head ?? descriptor.snapshot?.id;
-    if (base) return (await api.forkSnapshot(base, name)).id;
-    const { image, tenant } = await api.vm(this.options.vm);
-    return (await api.createVm({ image: image.slug, tenant, name })).id;
+  makeCopy(): Promise<string> {
+    // Work builds on the snapshot that it started from; without any, the newest is what is meant.
+    return copyVm(this.options, this.saving.worked ? this.holding.head : undefined);
   }
 
   /** Gives the lease back and stops everything. */
   close(): void {
     this.run++;
     this.booting?.abort();
-    this.autosave.close();
-    this.relay.close();
-    this.watcher?.close();
+    this.background.autosave.close();
+    this.sharing.close();
     this.holding.sync.close();
     void this.machine?.destroy();
   }
@@ -343,24 +316,20 @@ export class Session {
     if (this.handingOver !== undefined) return;
     this.handingOver = by;
     this.changed();
-    const { sync } = this.holding;
     try {
-      await sync.giveUp(by, async () => {
+      await this.holding.sync.giveUp(by, async () => {
         if (!this.machine || this.loading || !(this.saving.worked || this.saving.worthSaving)) return;
         await this.machine.pause();
+        // A save that is under way has left out what the guest did since.
         await this.saving.settled();
-        // Also what a save that just ended has left out: the guest ran on while it was made.
-        if (this.saving.worked || this.saving.worthSaving)
-          await this.saveBy((machine) => this.saving.save({ machine, sync, message: "", kind: "auto" }));
+        await this.saveBy((machine, sync) => this.saving.save({ machine, sync, message: "", kind: "auto" }));
         this.holding.savedBefore = true;
       });
     } catch {
       // Not saved: the machine runs on here until it is taken.
-      void this.runOn();
-    } finally {
-      this.handingOver = undefined;
-      this.changed();
     }
+    this.handingOver = undefined;
+    void this.runOn();
   }
 
   /** A save of any kind into this VM: its snapshot is the head then. */
@@ -377,28 +346,6 @@ export class Session {
         this.holding.setConflict({ kind: "head_moved" });
       throw error;
     }
-  }
-
-  private autosavePossible(): "online" | "offline" | "no" {
-    const started = this.machine !== undefined && !this.loading && !this.failure && !this.booting;
-    if (!started || this.saving.busy || this.handingOver !== undefined) return "no";
-    const { conflict } = this.holding;
-    const { kind } = this.holding.sync.state;
-    if (kind === "online") return conflict ? "no" : "online";
-    const offline = kind === "connecting" && !conflict;
-    return this.options.journal && (offline || conflict?.kind === "signed_out") ? "offline" : "no";
-  }
-
-  /** Whether the guest computes something: it may do that without printing a line. */
-  private async sampleWork(): Promise<void> {
-    const stats = await this.machine?.stats().catch(() => undefined);
-    if (!stats) return;
-    const now = { count: stats.instructions, at: Date.now() };
-    const before = this.instructions;
-    this.instructions = now;
-    if (!before || now.at <= before.at) return;
-    const rate = ((now.count - before.count) >>> 0) / (now.at - before.at);
-    if (rate > BUSY_RATE) this.saving.guestMoved(true);
   }
 
   private unload(): void {
@@ -419,9 +366,8 @@ export class Session {
 
   private leaseIsOurs(): void {
     this.options.phases.mark("lease");
-    if (this.watcher) {
-      this.watcher.close();
-      this.watcher = undefined;
+    if (this.sharing.watching) {
+      this.sharing.stop();
       void this.start();
       return;
     }
@@ -466,17 +412,17 @@ export class Session {
       mine((bytes) => {
         phases.mark("first_output");
         if (!this.loading && !this.booting) phases.mark("usable");
-        this.lastActivity = Date.now();
+        this.background.active();
         this.saving.guestMoved(false);
         terminal.write(bytes);
-        this.relay.output(bytes);
+        this.sharing.output(bytes);
       }),
     );
     machine.on(
       "extra",
       mine((bytes) => {
         if (terminal.restore(bytes)) phases.mark("screen_restored");
-        this.relay.output();
+        this.sharing.output();
       }),
     );
     machine.on(

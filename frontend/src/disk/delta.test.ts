@@ -56,7 +56,7 @@ describe("packDelta", () => {
         expect(right, `seed ${seed} block ${number}`).toBe(true);
       }
     }
-  });
+  }, 20_000);
 
   it("gives the same root for the same content, whatever came before", async () => {
     const random = new Random(7);

@@ -10,6 +10,7 @@ import {
 } from "../machine";
 import { restoreState, type MachineSize } from "./state";
 import type { Cpu } from "./v86";
+import { nextPageIn } from "./zero-pages";
 
 const WORDS = BLOCK / 4;
 
@@ -31,12 +32,15 @@ export function captureMemory(
   ];
   const changed: number[] = [];
   const matched: number[] = [];
-  for (const { words, first } of areas) {
-    for (let block = 0, at = 0; at < words.length; block++, at += WORDS) {
-      if (isZero(words, at)) continue;
-      if (matches(first + block, words, at)) matched.push(first + block);
-      else changed.push(first + block);
-    }
+  for (const block of pagesIn(cpu, 0, size.ramBytes / BLOCK)) {
+    if (matches(block, ram, block * WORDS)) matched.push(block);
+    else changed.push(block);
+  }
+  const { words, first } = areas[1]!;
+  for (let block = 0, at = 0; at < words.length; block++, at += WORDS) {
+    if (isZero(words, at)) continue;
+    if (matches(first + block, words, at)) matched.push(first + block);
+    else changed.push(first + block);
   }
   const data = new Uint8Array(changed.length * BLOCK);
   const copies = new Int32Array(data.buffer);
@@ -48,7 +52,7 @@ export function captureMemory(
   return { memory: { numbers: Uint32Array.from(changed), data }, matched: Uint32Array.from(matched) };
 }
 
-/** A slice of a survey: blocks from `from` on, until `ms` are over or `most` were found. `next` is where the next begins. */
+/** A slice of a survey: blocks from `from` on, until `ms` are over or at least `most` were found. `next` is where the next begins. */
 export function surveyMemory(
   cpu: Cpu,
   size: MachineSize,
@@ -58,13 +62,12 @@ export function surveyMemory(
   const end = size.ramBytes / BLOCK;
   const until = performance.now() + options.ms;
   const found: number[] = [];
-  let block = options.from;
-  for (; block < end && found.length < options.most; block++) {
-    const at = block * WORDS;
-    if (!isZero(ram, at) && !options.matches(block, ram, at)) found.push(block);
-    if (block % 64 === 63 && performance.now() >= until) {
-      block++;
-      break;
+  let next = options.from;
+  while (next < end && found.length < options.most && performance.now() < until) {
+    const from = next;
+    next = Math.min(end, next + 64);
+    for (const block of pagesIn(cpu, from, next)) {
+      if (!options.matches(block, ram, block * WORDS)) found.push(block);
     }
   }
   const data = new Uint8Array(found.length * BLOCK);
@@ -72,7 +75,7 @@ export function surveyMemory(
   found.forEach((number, index) =>
     words.set(ram.subarray(number * WORDS, (number + 1) * WORDS), index * WORDS),
   );
-  return { blocks: { numbers: Uint32Array.from(found), data }, next: block };
+  return { blocks: { numbers: Uint32Array.from(found), data }, next };
 }
 
 /** Fills a fresh machine's RAM and restores its devices. */
@@ -98,6 +101,17 @@ export function loadMemory(cpu: Cpu, memory: Iterable<BlockRun>, size: MachineSi
   restoreState(cpu, state, size);
   // The processor starts with the time stamp counter that is stored here, as it does after a pause.
   cpu.store_current_tsc();
+}
+
+/** Numbers of the RAM's pages in [from, to) that are not zeros. */
+function pagesIn(cpu: Cpu, from: number, to: number): number[] {
+  const next = nextPageIn(cpu.wasm_memory);
+  const base = cpu.mem8.byteOffset;
+  const end = base + to * BLOCK;
+  const found: number[] = [];
+  for (let at = next(base + from * BLOCK, end); at < end; at = next(at + BLOCK, end))
+    found.push((at - base) / BLOCK);
+  return found;
 }
 
 function isZero(words: Int32Array, at: number): boolean {
