@@ -3,8 +3,10 @@
  * touched and the nodes above them are written anew, everything else keeps its digest.
  */
 
-import { BLOCK, CHUNK_BLOCKS, type SparseBlocks } from "../machine/machine";
+import { BLOCK, type SparseBlocks } from "../machine/machine";
+import { compressFrame } from "../machine/zstd";
 import { sha256 } from "./digest";
+import { foldBudget, isHot, rankFolds, type ChunkUse } from "./fold";
 import {
   FAN_OUT,
   LEAF_BLOCKS,
@@ -14,16 +16,8 @@ import {
   type Extent,
   type Interior,
 } from "./index-node";
-import {
-  hashBlock,
-  isZeroBlock,
-  noRest,
-  sameWords,
-  wordsOf,
-  type KnownBlocks,
-  type Location,
-  type Rest,
-} from "./known";
+import { isZeroBlock, noRest, sameWords, wordsOf, type KnownBlocks, type Location, type Rest } from "./known";
+import { COLD, HOT, Packer } from "./packer";
 import type { IndexTree } from "./tree";
 
 export interface Changes {
@@ -62,9 +56,6 @@ export interface Delta {
   named: Set<string>;
 }
 
-/** A chunk of deltas is folded when no more than this part of it is still named: its last blocks move into the new chunks. */
-const FOLD_BELOW = 1 / 4;
-
 const WORDS = BLOCK / 4;
 
 export async function packDelta(
@@ -76,6 +67,7 @@ export async function packDelta(
   const words = wordsOf(data);
   const updates = new Updates(parent);
   let reusedBytes = 0;
+  let ownBlocks = 0;
 
   const zeroes: number[] = [...(changes.cleared ?? [])];
   const candidates: number[] = [];
@@ -94,13 +86,16 @@ export async function packDelta(
     if (place) {
       await updates.set(numbers[i]!, place);
       reusedBytes += BLOCK;
+      if (!options.isPublic?.(place.digest)) ownBlocks++;
     } else {
       packer.add(numbers[i]!, words, i * WORDS);
       // Its old place counts no longer; the new one is known when the chunks are cut.
       await updates.clear(numbers[i]!);
     }
   }
-  await fold(updates, packer, options);
+  const uses = await updates.uses(options.isPublic);
+  await sortByLife(updates, packer, uses);
+  await fold(updates, packer, uses, ownBlocks, options.local);
 
   const chunks = await packer.finish(rest);
   for (const { block, place } of packer.places(chunks)) await updates.set(block, place);
@@ -184,39 +179,39 @@ class Updates {
     return named;
   }
 
-  /** How many blocks of the touched leaves name each chunk now, and how many did in the parent. */
-  async uses(): Promise<Map<string, { before: number; now: number }>> {
-    const uses = new Map<string, { before: number; now: number }>();
-    const use = (digest: string): { before: number; now: number } => {
-      const one = uses.get(digest) ?? { before: 0, now: 0 };
-      uses.set(digest, one);
-      return one;
-    };
-    for (const [index, places] of this.leaves) {
-      for (const place of places) if (place) use(place.digest).now++;
-      for (const extent of await this.parent.leaf(index)) use(extent.digest).before += extent.count;
-    }
-    return uses;
-  }
-
-  /** Uses of chunks by leaves that keep their digest, as far as they are loaded. */
-  usesElsewhere(): Map<string, number> {
-    const uses = new Map<string, number>();
-    for (let index = 0; index < this.parent.leafCount; index++) {
-      if (this.leaves.has(index)) continue;
-      for (const extent of this.parent.leafNow(index) ?? []) {
-        uses.set(extent.digest, (uses.get(extent.digest) ?? 0) + extent.count);
+  /**
+   * The chunks that touched leaves name, or did in the parent, but for those that `isPublic` knows. Uses by other leaves count as far as those
+   * are loaded.
+   */
+  async uses(isPublic: (digest: string) => boolean = () => false): Promise<Map<string, ChunkUse>> {
+    const uses = new Map<string, ChunkUse>();
+    for (const index of this.leaves.keys()) {
+      for (const extent of await this.parent.leaf(index)) {
+        if (isPublic(extent.digest)) continue;
+        const use = uses.get(extent.digest) ?? newUse(extent.digest);
+        uses.set(extent.digest, use);
+        countBefore(use, extent);
       }
     }
-    return uses;
-  }
-
-  *blocksOf(digests: ReadonlySet<string>): Generator<{ block: number; place: Location }> {
     for (const [index, places] of this.leaves) {
       for (const [first, place] of places.entries()) {
-        if (place && digests.has(place.digest)) yield { block: index * LEAF_BLOCKS + first, place };
+        if (place) uses.get(place.digest)?.now.set(index * LEAF_BLOCKS + first, place.offset);
       }
     }
+    for (let index = 0; index < this.parent.leafCount; index++) {
+      if (this.leaves.has(index)) continue;
+      const named = new Set<ChunkUse>();
+      for (const extent of this.parent.leafNow(index) ?? []) {
+        const use = uses.get(extent.digest);
+        if (!use) continue;
+        countBefore(use, extent);
+        const block = index * LEAF_BLOCKS + extent.first;
+        for (let i = 0; i < extent.count; i++) use.now.set(block + i, extent.offset + i);
+        named.add(use);
+      }
+      for (const use of named) use.otherLeaves++;
+    }
+    return uses;
   }
 
   /** Encodes the touched leaves and every node above them; returns the new ones, children first. */
@@ -289,70 +284,56 @@ function* extentsOf(places: (Location | undefined)[]): Generator<Extent> {
   }
 }
 
-/** Collects blocks and cuts them into chunks in ascending order; equal blocks are packed once. */
-class Packer {
-  private readonly blocks = new Map<number, { words: Int32Array; at: number }>();
-  private layout: { block: number; chunk: number; offset: number }[] = [];
+function newUse(digest: string): ChunkUse {
+  return { digest, size: 0, before: 0, now: new Map(), otherLeaves: 0 };
+}
 
-  add(block: number, words: Int32Array, at: number): void {
-    this.blocks.set(block, { words, at });
-  }
+function countBefore(use: ChunkUse, extent: Extent): void {
+  use.before += extent.count;
+  use.size = Math.max(use.size, extent.offset + extent.count);
+}
 
-  async finish(rest: Rest): Promise<{ digest: string; raw: Uint8Array }[]> {
-    const distinct: { words: Int32Array; at: number }[] = [];
-    const byHash = new Map<number, number>();
-    this.layout = [];
-    for (const [block, content] of [...this.blocks].sort(([a], [b]) => a - b)) {
-      if (this.layout.length % 64 === 63) await rest();
-      const hash = hashBlock(content.words, content.at);
-      const twin = byHash.get(hash);
-      const same = twin === undefined ? undefined : distinct[twin];
-      const isSame = same && sameWords(content.words, content.at, same.words, same.at);
-      const number = isSame ? twin! : distinct.push(content) - 1;
-      if (!isSame) byHash.set(hash, number);
-      this.layout.push({
-        block,
-        chunk: Math.floor(number / CHUNK_BLOCKS),
-        offset: number % CHUNK_BLOCKS,
-      });
-    }
-    const chunks: { digest: string; raw: Uint8Array }[] = [];
-    for (let from = 0; from < distinct.length; from += CHUNK_BLOCKS) {
-      const contents = distinct.slice(from, from + CHUNK_BLOCKS);
-      const raw = new Int32Array(contents.length * WORDS);
-      contents.forEach(({ words, at }, i) => raw.set(words.subarray(at, at + WORDS), i * WORDS));
-      const bytes = new Uint8Array(raw.buffer);
-      chunks.push({ digest: await sha256(bytes), raw: bytes });
-    }
-    return chunks;
-  }
-
-  *places(chunks: { digest: string }[]): Generator<{ block: number; place: Location }> {
-    for (const { block, chunk, offset } of this.layout) {
-      yield { block, place: { digest: chunks[chunk]!.digest, offset } };
-    }
-  }
-
-  has(block: number): boolean {
-    return this.blocks.has(block);
+/** Tells the packer which blocks are written often, and which had a content already and are not. */
+async function sortByLife(
+  updates: Updates,
+  packer: Packer,
+  uses: ReadonlyMap<string, ChunkUse>,
+): Promise<void> {
+  for (const block of packer.numbers()) {
+    const old = await updates.get(block);
+    const use = old && uses.get(old.digest);
+    if (old) packer.setKind(block, use && isHot(use) ? HOT : COLD);
   }
 }
 
 /**
- * Moves the last blocks of chunks that have been replaced for the most part into the new chunks, so that the old ones are named no
- * longer. It looks at touched leaves and at what else is loaded; a use that it does not see only keeps a chunk alive, so it is a
- * matter of economy and never of correctness. A chunk whose bytes are not at hand is left as it is.
+ * Moves the last blocks of chunks that are dead for the most part into the new chunks, so that the old ones are named no longer. It looks
+ * at touched leaves and at what else is loaded; a use that it does not see only keeps a chunk alive, so it is a matter of
+ * economy and never of correctness. A chunk whose bytes are not at hand is left as it is. `ownBlocks` were found in the tenant's own chunks,
+ * most of them just sent ahead of this save.
  */
-async function fold(updates: Updates, packer: Packer, options: PackOptions): Promise<void> {
-  if (!options.local) return;
-  const elsewhere = updates.usesElsewhere();
-  const folded = new Map<string, Int32Array>();
-  for (const [digest, { before, now }] of await updates.uses()) {
-    if (now === 0 || now >= before || elsewhere.has(digest) || options.isPublic?.(digest)) continue;
-    const raw = await options.local(digest);
-    if (raw && now <= (raw.length / BLOCK) * FOLD_BELOW) folded.set(digest, wordsOf(raw));
-  }
-  for (const { block, place } of updates.blocksOf(new Set(folded.keys()))) {
-    if (!packer.has(block)) packer.add(block, folded.get(place.digest)!, place.offset * WORDS);
+async function fold(
+  updates: Updates,
+  packer: Packer,
+  uses: ReadonlyMap<string, ChunkUse>,
+  ownBlocks: number,
+  local: PackOptions["local"],
+): Promise<void> {
+  if (!local || packer.size === 0) return;
+  const sample = packer.sample();
+  // Without its encoder, which comes over the network once, a save is possible all the same.
+  const frame = await compressFrame(sample).catch(() => undefined);
+  if (!frame) return;
+  const blockBytes = (frame.length / sample.length) * BLOCK;
+  let budget = foldBudget((packer.size + ownBlocks) * blockBytes, updates.touchedLeaves.length);
+  for (const { use, cost } of rankFolds(uses.values(), blockBytes)) {
+    if (cost > budget) continue;
+    const raw = await local(use.digest);
+    if (!raw) continue;
+    budget -= cost;
+    const words = wordsOf(raw);
+    for (const [block, offset] of use.now) {
+      packer.add(block, words, offset * WORDS, isHot(use) ? HOT : COLD);
+    }
   }
 }

@@ -1,8 +1,9 @@
-/** Chunks as they are stored: one zstd frame of level 3, with the content size in its header. */
+/** Chunks as they are stored: one zstd frame with the content size in its header. */
 
 import type { Zstd } from "@hpcc-js/wasm-zstd";
 
-const LEVEL = 3;
+/** Of a save's chunks about 5% less than level 3 makes of them, and a third less of databases, for a few more milliseconds each. */
+const LEVEL = 7;
 
 let loading: Promise<Zstd> | undefined;
 
