@@ -1,0 +1,1 @@
+"""How much saves store and move, beside restic and borg: `uv run python -m tests.bench.storage`."""

@@ -1,0 +1,103 @@
+"""What saves cost, beside restic and borg on the same states: `uv run python -m tests.bench.storage`.
+
+A machine is worked with in a real browser and saved after each of twenty steps; then every state (the
+image's first) is written out as a raw disk and a raw memory and given to restic and borg. About twenty
+minutes, most of them restic's and borg's; 6 GB of temporary space.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import sync_playwright
+
+from tests.bench.storage.peers import Borg, Peer, Restic
+from tests.bench.storage.scripts import STEPS
+from tests.bench.storage.work import Saved, size_of, work
+from tests.support.browser import launch
+from tests.support.service import Service
+
+PEERS: dict[str, Callable[[Path], Peer]] = {
+    "restic": lambda folder: Restic("restic", folder),
+    "borg": lambda folder: Borg("borg", folder),
+    # What borg's manual advises for disks: blocks of one size.
+    "borg-4k": lambda folder: Borg("borg-4k", folder, "--chunker-params", "fixed,4096"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=len(STEPS), help="how many of the steps to do")
+    parser.add_argument("--data-dir", type=Path, help="a data directory with the image; a copy of it is used")
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="webvm-bench-") as temporary:
+        folder = Path(temporary)
+        if arguments.data_dir:
+            shutil.copytree(arguments.data_dir, folder / "data")
+        peers = [PEERS[name](folder) for name in arguments.peers]
+        service = Service(folder / "data")
+        service.start()
+        try:
+            with sync_playwright() as playwright:
+                browser = launch(playwright)
+                vm_id, saves = work(service, browser, arguments.steps)
+                browser.close()
+        finally:
+            service.stop()
+        image_bytes = {"all": size_of(service.chunk_dir / "pub")}
+        states = compare(service.data_dir, vm_id, folder, peers, image_bytes)
+        print(json.dumps(report(saves, states, image_bytes, peers), indent=2))  # noqa: T201 - a command
+
+
+def compare(
+    data_dir: Path, vm_id: str, folder: Path, peers: list[Peer], image_bytes: dict[str, int]
+) -> list[dict[str, int]]:
+    """The bytes of each peer's repository after each state."""
+    os.environ |= {"WEBVM_DATA_DIR": str(data_dir), "DJANGO_SETTINGS_MODULE": "webvm.settings"}
+    import django
+
+    django.setup()
+    # They need the settings, which read the environment once.
+    from tests.bench.storage.states import pack_bytes, states_of, write_device
+
+    image_bytes["packs"] = pack_bytes(vm_id)
+    raw = folder / "raw"
+    raw.mkdir()
+    sizes = []
+    for number, devices in enumerate(states_of(vm_id)):
+        for device in devices:
+            write_device(device, raw)
+        sizes.append({peer.name: peer.back_up(number, raw) for peer in peers})
+    return sizes
+
+
+def report(
+    saves: list[Saved], states: list[dict[str, int]], image_bytes: dict[str, int], peers: list[Peer]
+) -> dict[str, Any]:
+    """All figures; `growth` is what the snapshots added to the image's own state."""
+    first, last = states[0], states[-1]
+    ours = saves[-1].stored_bytes
+    growth = {name: last[name] - first[name] for name in last}
+    return {
+        "versions": [peer.version() for peer in peers],
+        "image_bytes": image_bytes,
+        "repositories": states,
+        "saves": [dataclasses.asdict(saved) for saved in saves],
+        "growth": {"webvm": ours, **growth},
+        "growth_to_ours": {name: round(size / ours, 2) for name, size in growth.items()},
+        "total": {"webvm": ours + image_bytes["all"], **last},
+        "median_backup_s": {peer.name: sorted(peer.seconds)[len(peer.seconds) // 2] for peer in peers},
+    }
+
+
+if __name__ == "__main__":
+    main()
