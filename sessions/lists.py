@@ -11,8 +11,8 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from sessions.access import BULKY
-from sessions.actions.purge import undo_time
 from sessions.models import VM, ShareLink, Snapshot
+from webvm.accounts.actions.tenants import undo_time
 from webvm.accounts.models import Tenant
 
 

@@ -24,13 +24,13 @@ from sessions.access import get_vm
 from sessions.actions import links as link_actions
 from sessions.actions import snapshots, vms
 from sessions.actions.leases import held_by
-from sessions.actions.purge import undo_time
 from sessions.addresses import link_url, secret_of
 from sessions.models import VM, Snapshot
 from sessions.opening import describe_vm
 from sessions.paging import page_of
 from sessions.schemas import LinkState, link_state, thumbnail_url
 from webvm.accounts.access import SESSION_KEY, current_tenant, signed_in, tenants_of
+from webvm.accounts.actions.tenants import undo_time
 from webvm.accounts.limits import limit
 from webvm.accounts.models import User
 from webvm.accounts.signin import sign_in
@@ -81,6 +81,7 @@ def machines(request: HttpRequest) -> HttpResponse:
         "tenant": tenant,
         "tenants": tenants_of(user),
         "deleted": deleted,
+        "undo_days": undo_time().days,
         "vms": [{"vm": vm, "picture": thumbnail_url(vm.head), "holder": held_by(vm)} for vm in page.items],
         "next": page.next,
         "first_page": "after" not in request.GET,
@@ -166,6 +167,7 @@ def history(request: HttpRequest, vm_id: UUID) -> HttpResponse:
         "vm": vm,
         "holder": held_by(vm),
         "deleted": deleted,
+        "undo_days": undo_time().days,
         "snapshots": history_rows(vm, page.items),
         "next": page.next,
         "has_deleted": not deleted and lists.listed_snapshots(vm, deleted=True).exists(),

@@ -7,26 +7,21 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from sessions.models import VM, Snapshot
 from storage.gc.barrier import drop_references
 from storage.models import Chunk
+from webvm.accounts.actions.tenants import undo_time
 from webvm.accounts.audit import record
 from webvm.accounts.models import Tenant
 
 # Snapshots removed in one transaction.
 STEP = 200
-
-
-def undo_time() -> timedelta:
-    """How long what was deleted can be brought back."""
-    return timedelta(days=settings.UNDO_DAYS)
 
 
 def expired_vms(now: datetime) -> QuerySet[VM]:

@@ -10,13 +10,13 @@ from django.utils import timezone
 from sessions.access import get_snapshot, get_vm, lock_vm, require_author
 from sessions.actions.autosaves import keep_autosave, keep_snapshot
 from sessions.actions.leases import held_by, who_holds
-from sessions.actions.purge import undo_time
 from sessions.announce import announce, vm_group
 from sessions.errors import LeaseHeld, SnapshotIsHead, UndoTooLate
 from sessions.models import VM, Snapshot, SnapshotKind
 from sessions.names import clean_name
 from sessions.quotas import require_room_for_vm
 from webvm.accounts.access import personal_tenant, require_role
+from webvm.accounts.actions.tenants import undo_time
 from webvm.accounts.audit import record
 from webvm.accounts.models import Tenant, User
 from webvm.errors import NotFound

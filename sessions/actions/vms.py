@@ -8,7 +8,6 @@ from django.db import transaction
 from django.utils import timezone
 
 from sessions.access import get_vm, lock_vm, require_author
-from sessions.actions.purge import undo_time
 from sessions.announce import announce, vm_group
 from sessions.errors import ImageNotAvailable, UndoTooLate
 from sessions.models import VM
@@ -16,6 +15,7 @@ from sessions.names import clean_name
 from sessions.quotas import require_room_for_vm
 from storage.models import ImageVersion
 from webvm.accounts.access import personal_tenant, require_role
+from webvm.accounts.actions.tenants import undo_time
 from webvm.accounts.audit import record
 from webvm.accounts.models import Tenant, User
 from webvm.errors import InvalidInput

@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from sessions.actions.commits import Save, commit_snapshot
 from sessions.actions.leases import take_lease
-from sessions.actions.purge import purge_expired, undo_time
+from sessions.actions.purge import purge_expired
 from sessions.actions.snapshots import make_fork
 from sessions.models import VM, Snapshot
 from storage.errors import MissingChunks
@@ -31,6 +31,7 @@ from storage.states import pin_time
 from tests.support.collecting import check_books, collect_all, contents_of
 from tests.support.machines import Machine, block, bring, make_image, make_user
 from webvm.accounts.access import personal_tenant
+from webvm.accounts.actions.tenants import undo_time
 from webvm.accounts.models import Tenant, User
 
 pytestmark = pytest.mark.django_db

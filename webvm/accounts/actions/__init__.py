@@ -15,7 +15,7 @@ from webvm.accounts.actions.secrets import (
     revoke_token,
     use_sign_in_link,
 )
-from webvm.accounts.actions.tenants import create_tenant, delete_tenant, update_tenant
+from webvm.accounts.actions.tenants import create_tenant, delete_tenant, restore_tenant, update_tenant
 from webvm.accounts.actions.users import delete_account, rotate_journal_keys, update_profile
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "expire_guests",
     "keep_guest",
     "remove_member",
+    "restore_tenant",
     "revoke_invitation",
     "revoke_token",
     "rotate_journal_keys",

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from uuid import UUID
+
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
@@ -9,7 +13,7 @@ from webvm.accounts.access import MANAGERS, require_role
 from webvm.accounts.audit import record
 from webvm.accounts.errors import GuestNotAllowed, PersonalTenant, TooMany
 from webvm.accounts.models import Membership, Role, Tenant, User
-from webvm.errors import InvalidInput
+from webvm.errors import InvalidInput, NotFound, PermissionDenied
 
 MAX_OWNED_TENANTS = 20  # each has a quota of its own, so their number must have an end
 
@@ -60,12 +64,40 @@ def update_tenant(
 
 
 def delete_tenant(tenant: Tenant, *, acting_user: User) -> None:
-    """Put a tenant and all its machines out of reach. For owners."""
+    """Put a tenant and all its machines out of reach, for good after `undo_time`. For owners."""
     require_role(acting_user, tenant, Role.OWNER)
     if tenant.is_personal:
         raise PersonalTenant("A personal tenant goes when its account is deleted.")
     with transaction.atomic():
         retire_tenant(Tenant.objects.select_for_update().get(pk=tenant.pk), acting_user=acting_user)
+
+
+def undo_time() -> timedelta:
+    """How long what was deleted can be brought back."""
+    return timedelta(days=settings.UNDO_DAYS)
+
+
+def restore_tenant(tenant_id: UUID, owner: User, *, acting_user: User | None) -> Tenant:
+    """Undo the deletion of a tenant, or of an account with its personal tenant: `owner` becomes its owner,
+    and everything in it is as it was. For site admins (None: the command line), within `undo_time`.
+
+    Raises `PermissionDenied`, `NotFound` for what is not deleted, or purged by now.
+    """
+    if acting_user is not None and not (acting_user.is_active and acting_user.is_superuser):
+        raise PermissionDenied("Only superusers bring tenants back.")
+    if owner.is_guest:
+        raise GuestNotAllowed
+    with transaction.atomic():
+        gone = Tenant.objects.select_for_update().filter(deleted_at__gt=timezone.now() - undo_time())
+        tenant = gone.filter(pk=tenant_id).first()
+        if tenant is None:
+            raise NotFound("There is no deleted tenant with this id that can still be brought back.")
+        # Whose personal tenant it was is gone; the new owner has one already.
+        tenant.deleted_at, tenant.is_personal = None, False
+        tenant.save(update_fields=["deleted_at", "is_personal"])
+        Membership.objects.create(tenant=tenant, user=owner, role=Role.OWNER)
+        record("restore_tenant", acting_user=acting_user, tenant=tenant, target=tenant, owner=owner.pk)
+    return tenant
 
 
 def retire_tenant(tenant: Tenant, *, acting_user: User | None) -> None:

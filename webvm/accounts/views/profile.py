@@ -15,6 +15,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from webvm.accounts.access import signed_in
 from webvm.accounts.actions import create_token, delete_account, revoke_token, update_profile
+from webvm.accounts.actions.tenants import undo_time
 from webvm.accounts.forms import DeleteAccountForm, ProfileForm, TokenForm
 from webvm.accounts.journal import forget_journals, journal_owner
 from webvm.accounts.models import ApiToken
@@ -79,4 +80,5 @@ def delete(request: HttpRequest) -> HttpResponse:
             forget_journals(request, owner)
             messages.success(request, "Your account is deleted.")
             return redirect("landing")
-    return render(request, "settings/delete_account.html", {"form": form}, status=422 if form.errors else 200)
+    context = {"form": form, "undo_days": undo_time().days}
+    return render(request, "settings/delete_account.html", context, status=422 if form.errors else 200)

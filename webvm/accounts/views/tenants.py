@@ -15,6 +15,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from webvm.accounts import actions
 from webvm.accounts.access import MANAGERS, SESSION_KEY, current_tenant, find_tenant, require_role, signed_in
+from webvm.accounts.actions.tenants import undo_time
 from webvm.accounts.forms import InvitationForm, MemberForm, TenantForm, TenantSettingsForm
 from webvm.accounts.models import Invitation, Membership, Role, Tenant
 from webvm.accounts.usage import usages_of
@@ -77,6 +78,7 @@ def tenant_page(
         "tab": "tenants",
         "tenant": tenant,
         "usages": usages_of([tenant.pk]),
+        "undo_days": undo_time().days,
         "mine": mine,
         "is_manager": mine.role in MANAGERS,
         "roles": Role.choices,
@@ -127,7 +129,8 @@ def switch(request: HttpRequest, tenant_id: UUID) -> HttpResponse:
 def delete(request: HttpRequest, tenant_id: UUID) -> HttpResponse:
     user = signed_in(request)
     gone = find_tenant(user, tenant_id)
-    if attempt(request, lambda: actions.delete_tenant(gone, acting_user=user), f"{gone} is deleted."):
+    done = f"{gone} is deleted. An admin of this site can bring it back for {undo_time().days} days."
+    if attempt(request, lambda: actions.delete_tenant(gone, acting_user=user), done):
         return redirect("tenants")
     return redirect("tenant", gone.pk)
 
