@@ -256,11 +256,15 @@ export class Session {
 
   async frame(id: number, digest: string): Promise<Uint8Array> {
     const save = this.saved(id);
-    const { ahead, source } = this.live;
+    const { ahead, source, known } = this.live;
     const raw = save.disk.chunks.get(digest) ?? save.memory.chunks.get(digest) ?? ahead.chunk(digest);
     // The service may lack one of the parent, too, that is at hand here.
     const found = raw ?? (await source.local(digest));
-    if (!found) throw new MachineError("chunk_gone", "A part of this save is not at hand any more.");
+    if (!found) {
+      // The next save packs its blocks anew.
+      known.forget(digest);
+      throw new MachineError("chunk_gone", "The service has lost a part of this save. Save again.");
+    }
     return compressFrame(found);
   }
 

@@ -27,6 +27,8 @@ export interface Misbehaviour {
   refuseNegotiate?: string;
   /** Signs nothing for want of room. */
   noPlace?: boolean;
+  /** Chunks of earlier saves that a commit needs and that are gone. */
+  damaged?: string[];
   /** Says that these are missing although they were stored. Counts down. */
   forgetOnce?: string[];
 }
@@ -229,6 +231,7 @@ export class FakeServer {
     });
     if (before) return answer(snapshot(before));
     const wanted = [body["disk_root"], body["memory_root"]].map(String);
+    wanted.push(...(this.mood.damaged ?? []));
     const lacking = wanted.filter((digest) => !this.stored.has(digest));
     if (lacking.length > 0) return refuse("missing_chunks", { digests: lacking });
     if (body["expected_head"] !== this.head) return refuse("head_moved", { head: this.head });

@@ -2,7 +2,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import { SyncClient, type Timing } from "./client";
 import { Cancelled, Expected } from "./errors";
 import { FakeServer } from "./fake-server";
-import { save, type SaveProgress, type SaveWork } from "./save";
+import { save, store, type SaveProgress, type SaveWork } from "./save";
 
 const FAST: Timing = {
   openMs: 200,
@@ -218,5 +218,49 @@ describe("a save", () => {
     expect(endless.framesMade).toBeLessThanOrEqual(2);
     cancel.abort();
     expect(await saving).toBeInstanceOf(Error);
+  });
+
+  it("brings a chunk of an earlier save again when that is gone from the service", async () => {
+    const server = new FakeServer();
+    server.mood.damaged = [digest(77)];
+    const client = connect(server);
+    const stored: string[] = [];
+    await save(client, work(4, { stored: (hex) => void stored.push(hex) }));
+    expect(server.stored.has(digest(77))).toBe(true);
+    expect(stored).toContain(digest(77));
+    expect(server.commits).toHaveLength(1);
+  });
+
+  it("says what is missing when that is not at hand", async () => {
+    const server = new FakeServer();
+    server.mood.damaged = [digest(77)];
+    const mine = work(4);
+    const frame = async (hex: string): Promise<Uint8Array> => {
+      if (hex === digest(77)) throw new Expected("chunk_gone", "not at hand");
+      return mine.frame(hex);
+    };
+    expect(await failure(save(connect(server), { ...mine, frame }))).toMatchObject({ code: "chunk_gone" });
+    expect(server.commits).toHaveLength(0);
+  });
+});
+
+describe("chunks sent ahead", () => {
+  it("are stored and committed nowhere, and a save behind them sends only the rest", async () => {
+    const server = new FakeServer();
+    const client = connect(server);
+    const ahead = work(6);
+    expect(await store(client, ahead)).toBeGreaterThan(0);
+    expect(server.stored.size).toBe(6);
+    expect(server.commits).toHaveLength(0);
+    server.chunkFrames = 0;
+    await save(client, work(8));
+    expect(server.chunkFrames).toBe(2);
+  });
+
+  it("stop where the connection is lost, and make room when they are cancelled", async () => {
+    const server = new FakeServer();
+    server.mood.dropAfterChunks = 2;
+    expect(await failure(store(connect(server), work(6)))).toMatchObject({ code: "connection_lost" });
+    expect(await failure(store(connect(server), work(6), AbortSignal.abort()))).toBeInstanceOf(Cancelled);
   });
 });
