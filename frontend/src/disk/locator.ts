@@ -86,6 +86,11 @@ export class Locator {
     return this.located.has(key(place)) && !this.urls.has(digest);
   }
 
+  /** Whether the chunk was found among the tenant's own, so that a save of the tenant may name it anywhere. */
+  isOwn(digest: string, tenant: string): boolean {
+    return this.urls.get(digest)?.url.includes(`/t/${tenant}/`) ?? false;
+  }
+
   /** Forgets an URL that did not work, so that the next `url` asks the server again. */
   forget(digest: string, place?: Place): void {
     this.urls.delete(digest);

@@ -29,8 +29,8 @@ export interface DeviceDescriptor {
 
 /** The part of the open descriptor (docs/design/api.md) that the machine reads. */
 export interface OpenDescriptor {
-  /** Names the VM's own entry in the browser's cache. */
-  vm?: { id: string };
+  /** `id` names the VM's own entry in the browser's cache; saves are `tenant`'s. */
+  vm?: { id: string; tenant: string };
   snapshot: { id: string } | null;
   machine: {
     kind: "pc";

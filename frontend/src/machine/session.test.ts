@@ -203,6 +203,31 @@ describe("a session", { timeout: 30_000 }, () => {
     expect(twice).toEqual([]);
   });
 
+  it("finds what the tenant saved in an earlier session, and not what a fork reads of another tenant", async () => {
+    const server = new ChunkServer();
+    const first = tabOf(server, await image(server));
+    await first.start();
+    const fill = async (tab: Tab, block: number): Promise<void> => {
+      for (let sector = 8 * block; sector < 8 * block + 8; sector++) {
+        expect(await tab.ask(["w".charCodeAt(0), sector, 90], 1)).toEqual([90]);
+      }
+    };
+    await fill(first, 1);
+    const saved = await first.commit(await first.session.prepareSave(), "s1");
+    const packsItAgain = async (tenant: string): Promise<boolean> => {
+      const later = tabOf(server, { ...saved, vm: { id: "vm", tenant } });
+      await later.start();
+      expect(await later.ask("r\x08", 1)).toEqual([90]);
+      await fill(later, 5);
+      const save = await later.session.prepareSave();
+      expect(save.dirtyBlocks).toBe(1);
+      const chunks = await Promise.all(save.chunks.map(({ digest }) => later.session.frame(save.id, digest)));
+      return chunks.some((frame) => Buffer.from(zstdDecompress(frame)).includes(Buffer.alloc(BLOCK, 90)));
+    };
+    expect(await packsItAgain("home")).toBe(false);
+    expect(await packsItAgain("another")).toBe(true);
+  });
+
   it("keeps the changes of a save that was not committed for the next one", async () => {
     const server = new ChunkServer();
     const tab = tabOf(server, await image(server));

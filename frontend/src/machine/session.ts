@@ -380,8 +380,9 @@ export class Session {
       cache,
       memoryBytes: MEMORY_BYTES,
       onChunk: (digest, raw, isPublic) => {
-        if (!isPublic) return;
-        this.publicChunks.add(digest);
+        if (isPublic) this.publicChunks.add(digest);
+        // What a fork reads is another tenant's: a save may name it at its own place only.
+        else if (!descriptor.vm || !locator.isOwn(digest, descriptor.vm.tenant)) return;
         if (this.unknown) this.unknown.push({ digest, raw });
         else known.add(digest, raw);
       },
