@@ -50,7 +50,7 @@ class Command(BaseCommand):
             count, size = delete_orphans(acting_user=None)
             answer["orphans"] = {"objects": count, "bytes": size}
         if not json:
-            self.tell(answer, "removed for good", "condemned", "deleted")
+            self.tell(answer, "Removed for good", "condemned", "deleted")
         return answer
 
     def preview(self, *, orphans: bool, json: bool, verbosity: int, **_: Any) -> dict[str, Any]:
@@ -87,14 +87,14 @@ class Command(BaseCommand):
             for key in answer.get("orphans", {}).get("keys", []):
                 self.stdout.write(f"would delete the orphan {key}")
             answer["purged"] = ", ".join(f"{count} {kind}" for kind, count in purged.items()) or 0
-            self.tell(answer, "would be removed for good", "would be condemned", "would be deleted now")
+            self.tell(answer, "Would be removed for good", "would be condemned", "would be deleted now")
         return answer
 
     def tell(self, answer: dict[str, Any], purged: str, condemned: str, deleted: str) -> None:
         def size(part: str) -> str:
             return filesizeformat(answer[part]["bytes"]).replace("\xa0", " ")
 
-        self.stdout.write(f"{answer['purged']} deleted things {purged}.")
+        self.stdout.write(f"{purged}, of what was deleted: {answer['purged']}.")
         self.stdout.write(f"{answer['condemned']['chunks']} chunks ({size('condemned')}) {condemned}.")
         self.stdout.write(f"{answer['deleted']['objects']} objects ({size('deleted')}) {deleted}.")
         if "orphans" in answer:
