@@ -113,7 +113,7 @@ def test_every_page_answers_alike(world: World) -> None:
                 answers = []
                 for pk in (*world.ids[converters[0]], uuid.uuid4()):
                     url = "/" + str(pattern.pattern).replace(f"<uuid:{converters[0]}>", str(pk))
-                    data = {"name": "mine now", "snapshot": str(world.snapshot.pk)}
+                    data = {"name": "mine now", "snapshot": str(world.snapshot.pk), "seconds": "60"}
                     response = method(url, data if method == client.post else {})
                     location = response.headers.get("Location", "").replace(str(pk), "…")
                     answers.append((response.status_code, location, plain(response.content, pk)))
