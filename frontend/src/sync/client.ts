@@ -261,7 +261,7 @@ export class SyncClient {
         }
         this.attempt = 0;
       }
-      if (!this.wanted) await this.sleep(this.timing.heldMs);
+      await this.sleep(this.wanted ? this.timing.askMs : this.timing.heldMs);
       if (over || this.closing) throw new ConnectionLost("closed while waiting for the lease");
     }
   }
