@@ -62,13 +62,21 @@ class Device:
             self.chunks[digest] = raw
             named.append(digest)
             self.places.update({number: (digest, offset) for offset, number in enumerate(some)})
+        self.root, nodes = self.index()
+        self.chunks.update(nodes)
+        return [*named, *nodes]
+
+    def index(self) -> tuple[str, dict[str, bytes]]:
+        """The root, and every node by its digest."""
         extents = [
             Extent(number, 1, bytes.fromhex(digest), at)
             for number, (digest, at) in sorted(self.places.items())
         ]
-        self.root, nodes = build_index(extents, self.blocks)
-        self.chunks.update(nodes)
-        return [*named, *nodes]
+        return build_index(extents, self.blocks)
+
+    def named(self) -> set[str]:
+        """The digests of all its nodes and chunks."""
+        return {*self.index()[1], *(digest for digest, _ in self.places.values())}
 
     def copy(self) -> Device:
         return Device(self.blocks, dict(self.places), dict(self.chunks), self.root)
