@@ -35,9 +35,11 @@ log = logging.getLogger(__name__)
 BAD_FRAME, SIGNED_OUT, NOT_FOUND, TAKEN_OVER, TOO_FAST = 4400, 4401, 4404, 4409, 4429
 
 MAX_WAITING = 8
-"""Requests under way at once. A client that waits for its answers has one."""
+"""Requests under way at once, together no longer than a frame may be. Who waits for answers has one."""
 RATE, BURST = 20.0, 60.0
 """Text frames a second, and how many may come at once."""
+LARGE = 64 << 10
+"""Characters of a text frame that count as one more frame."""
 STORING_AT_ONCE = 4
 
 
@@ -64,6 +66,7 @@ class VMConsumer(AsyncWebsocketConsumer):
         self.fresh_bytes = 0
         self.chunks_held = 0
         self.requests_held = 0
+        self.text_held = 0
         self.seq = 0
         self.allowance, self.allowance_at = BURST, time.monotonic()
         self.tasks: set[asyncio.Task[None]] = set()
@@ -156,16 +159,20 @@ class VMConsumer(AsyncWebsocketConsumer):
         now = time.monotonic()
         self.allowance = min(BURST, self.allowance + (now - self.allowance_at) * RATE)
         self.allowance_at = now
-        if self.allowance < 1 or self.requests_held >= MAX_WAITING:
+        # A large question may have as large an answer, which is held until the other end reads it.
+        cost = 1 + len(text) / LARGE
+        is_full = self.requests_held >= MAX_WAITING or self.text_held + len(text) > protocol.MAX_TEXT
+        if self.allowance < cost or (self.requests_held and is_full):
             await self.end(TOO_FAST)
             return
-        self.allowance -= 1
+        self.allowance -= cost
         request = protocol.parse_text(text)
         if isinstance(request, Seen):
             self.relay.seen(request.count)
             return
         self.requests_held += 1
-        self.start(self.carry_out(request))
+        self.text_held += len(text)
+        self.start(self.carry_out(request, len(text)))
 
     def start(self, work: Any) -> None:
         task: asyncio.Task[None] = asyncio.create_task(work)
@@ -174,7 +181,7 @@ class VMConsumer(AsyncWebsocketConsumer):
 
     # What is done with it
 
-    async def carry_out(self, request: Any) -> None:
+    async def carry_out(self, request: Any, size: int) -> None:
         try:
             # In the order they came; but a slow object store must not keep a lease from being renewed.
             async with self.storing if isinstance(request, Uploaded) else self.one_request:
@@ -201,6 +208,7 @@ class VMConsumer(AsyncWebsocketConsumer):
                 await self.tell(reply)
         finally:
             self.requests_held -= 1
+            self.text_held -= size
 
     def note(self, request: Any, reply: dict[str, Any], fresh: int) -> None:
         """What a successful request changes for this socket."""

@@ -7,7 +7,7 @@ from uuid import UUID
 from django.db import transaction
 from django.utils import timezone
 
-from sessions.access import get_snapshot, get_vm, lock_vm, require_author
+from sessions.access import get_snapshot, get_vm, lock_vm, require_author, snapshots_of
 from sessions.actions.autosaves import keep_autosave, keep_snapshot
 from sessions.actions.leases import held_by, who_holds
 from sessions.announce import announce, vm_group
@@ -121,7 +121,7 @@ def restore_snapshot(snapshot_id: UUID, *, acting_user: User) -> Snapshot:
     """Undo `delete_snapshot`; what is not deleted stays as it is. Raises `NotFound`, `PermissionDenied`,
     `UndoTooLate`.
     """
-    if Snapshot.objects.filter(pk=snapshot_id, deleted_at=None).exists():
+    if snapshots_of(acting_user).filter(pk=snapshot_id).exists():  # another's is looked for like none
         return get_snapshot(acting_user, snapshot_id)
     snapshot = get_snapshot(acting_user, snapshot_id, deleted=True)
     require_author(acting_user, snapshot.vm.tenant, snapshot.author_id)

@@ -7,7 +7,7 @@ from uuid import UUID
 from django.db import transaction
 from django.utils import timezone
 
-from sessions.access import get_vm, lock_vm, require_author
+from sessions.access import get_vm, lock_vm, require_author, vms_of
 from sessions.announce import announce, vm_group
 from sessions.errors import ImageNotAvailable, UndoTooLate
 from sessions.models import VM
@@ -112,7 +112,7 @@ def delete_vm(vm_id: UUID, *, acting_user: User) -> VM:
 
 def restore_vm(vm_id: UUID, *, acting_user: User) -> VM:
     """Undo `delete_vm`. A living VM stays as it is. Raises `NotFound`, `UndoTooLate`, `VMQuotaExceeded`."""
-    if VM.objects.filter(pk=vm_id, deleted_at=None).exists():
+    if vms_of(acting_user).filter(pk=vm_id).exists():  # another's is looked for like none
         return get_vm(acting_user, vm_id)
     vm = get_vm(acting_user, vm_id, deleted=True)
     require_author(acting_user, vm.tenant, vm.created_by_id)

@@ -35,7 +35,7 @@ from storage.gc.collect import collect_garbage
 from storage.stores import get_store
 from tests.support.crashes import Clock, Crash, Crasher, CrashingStore
 from tests.support.machines import block, frame, image_machine, make_image
-from tests.support.spying import DOORS, observe
+from tests.support.spying import DOORS, compare
 from tests.support.world_model import (
     UNDO,
     Draft,
@@ -69,7 +69,7 @@ class Service(RuleBasedStateMachine):
 
     def say(self, vm: ModelVM, type: str, **message: Any) -> dict[str, Any]:
         """A message of the sync protocol, as the owner's socket would carry it out."""
-        request = protocol.parse_text(json.dumps({"id": 1, "type": type, **message}))
+        request: Any = protocol.parse_text(json.dumps({"id": 1, "type": type, **message}))
         return protocol.answer(request, vm.id, vm.owner.user, 0)
 
     def keep(self, vm: ModelVM) -> ModelVM:
@@ -83,6 +83,9 @@ class Service(RuleBasedStateMachine):
 
     @rule(target=vms, who=st.integers(0, 1))
     def create(self, who: int) -> ModelVM:
+        return self.new(who)
+
+    def new(self, who: int) -> ModelVM:
         owner = self.people[who]
         return self.keep(ModelVM(create_vm(self.slug, acting_user=owner.user).pk, owner, self.image.copy()))
 
@@ -141,7 +144,7 @@ class Service(RuleBasedStateMachine):
             assert not vm.is_there or draft.epoch != vm.epoch or vm.holder is None
             return
         for digest in only[:count]:
-            sent = protocol.parse_binary(frame(draft.machine.raw(digest)))
+            sent: Any = protocol.parse_binary(frame(draft.machine.raw(digest)))
             try:
                 protocol.store(vm.owner.tenant, sent)
             except ChunkBusy:  # a collector died while it deleted this; another one finishes that
@@ -210,13 +213,13 @@ class Service(RuleBasedStateMachine):
         """By its owner; by the other it is as if it were not there."""
         found, person = self.snapshots(), self.people[who]
         if not found:
-            return self.create(who)
+            return self.new(who)
         saved = found[number % len(found)]
         try:
             vm = fork_snapshot(saved.id, acting_user=person.user)
         except NotFound:
             assert person is not saved.vm.owner or not saved.vm.is_there or saved.deleted_at
-            return self.create(who)
+            return self.new(who)
         assert person is saved.vm.owner
         return self.forked(vm, saved, person)
 
@@ -319,14 +322,14 @@ class Service(RuleBasedStateMachine):
     def exchange(self, link: tuple[uuid.UUID, str, Saved, list[bool]] | None, who: int) -> ModelVM:
         person = self.people[who]
         if link is None:
-            return self.create(who)
+            return self.new(who)
         _, secret, saved, revoked = link
         usable = not revoked and saved.vm.is_there and saved.deleted_at is None and not saved.purged
         try:
             vm = exchange_link(secret, acting_user=person.user)
         except LinkNotUsable:
             assert not usable
-            return self.create(who)
+            return self.new(who)
         assert usable
         known = [each for each in self.all if each.id == vm.pk]
         return known[0] if known else self.forked(vm, saved, person)
@@ -388,9 +391,10 @@ class Service(RuleBasedStateMachine):
         link = ShareLink.objects.filter(snapshot=saved).values_list("pk", flat=True).first()
         spy.api.get("/api/v1/me")  # notes that the token was used, which is not done for every request
         for door in random.Random(number).sample(DOORS, 4):  # noqa: S311 - all of them in the course of time
-            theirs = observe(lambda door=door: door(spy, vm.id, saved, link or uuid.uuid4()))  # type: ignore[misc]
-            nothing = observe(lambda door=door: door(spy, *(uuid.uuid4() for _ in range(3))))  # type: ignore[misc]
-            assert theirs == nothing
+            compare(
+                lambda door=door: door(spy, vm.id, saved, link or uuid.uuid4()),  # type: ignore[misc]
+                lambda door=door: door(spy, *(uuid.uuid4() for _ in range(3))),  # type: ignore[misc]
+            )
         self.probe(spy, vm, number)
 
     def probe(self, spy: Person, vm: ModelVM, number: int) -> None:
@@ -414,7 +418,7 @@ class Service(RuleBasedStateMachine):
                 self.say(mine, "negotiate", epoch=mine.epoch, chunks=[[asked, 4096]])["missing"] == [asked]
             )
 
-        assert observe(ask(digest)) == observe(ask(uuid.uuid4().hex * 2))
+        compare(ask(digest), ask(uuid.uuid4().hex * 2))
 
     @invariant()
     def the_rows_fit_the_model(self) -> None:

@@ -215,5 +215,5 @@ async def test_floods(running: ForkedServer, flood: Flood, record_property: Any)
     grown = highest - before
     record_property("grown_bytes", grown)
     record_property("sent_bytes", sum(await floods))
-    assert grown < SOCKETS * FLOOD / 8
+    assert grown < SOCKETS * FLOOD / 3
     await somebody_else_can_save(running)

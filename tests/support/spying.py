@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 import uuid
 from collections.abc import Callable
+from itertools import zip_longest
 from typing import Any
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from sessions import protocol
+from sessions.actions.leases import take_lease
 from tests.support.world_model import Person
 from webvm.errors import NotFound
 
@@ -32,17 +32,14 @@ def http(method: str, path: str, body: Any = None) -> Door:
     return door
 
 
-def lease(spy: Person, vm: uuid.UUID, *_: uuid.UUID) -> Any:
-    request = protocol.parse_text(
-        json.dumps({"id": 1, "type": "lease", "session": str(uuid.uuid4()), "take_over": True})
-    )
+def take_over(spy: Person, vm: uuid.UUID, *_: uuid.UUID) -> Any:
     with pytest.raises(NotFound) as refused:
-        protocol.answer(request, vm, spy.user, 0)
+        take_lease(vm, uuid.uuid4(), take_over=True, acting_user=spy.user)
     return refused.value.as_json()
 
 
 DOORS: list[Door] = [
-    lease,
+    take_over,
     http("GET", "/vms/{vm}"),
     http("PATCH", "/vms/{vm}", {"name": "mine"}),
     http("DELETE", "/vms/{vm}"),
@@ -68,3 +65,12 @@ def observe(act: Callable[[], Any]) -> tuple[Any, list[str]]:
     with CaptureQueriesContext(connection) as captured:
         answer = act()
     return answer, [LITERAL.sub("?", query["sql"]) for query in captured]
+
+
+def compare(theirs: Callable[[], Any], nothing: Callable[[], Any]) -> None:
+    """Assert that both answer the same by the same statements."""
+    answer, statements = observe(theirs)
+    other_answer, other_statements = observe(nothing)
+    assert answer == other_answer
+    for statement, other in zip_longest(statements, other_statements):
+        assert statement == other, f"{statement}\n{other}"

@@ -110,6 +110,6 @@ def check_references(saved: list[Saved]) -> None:
         found = Chunk.objects.filter(tenant=home, digest__in=digests)
         assert digests - public <= {bytes(row.digest) for row in found}
         assert {row.state for row in found} <= {ChunkState.LIVE}
-        for row in found:
-            if row.home_id not in {home, None}:
-                assert Chunk.objects.get(tenant=row.home_id, digest=row.digest).state == ChunkState.LIVE
+        for chunk in found:
+            if chunk.home_id not in {home, None}:
+                assert Chunk.objects.get(tenant=chunk.home_id, digest=chunk.digest).state == ChunkState.LIVE
