@@ -14,6 +14,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +55,28 @@ def main() -> None:
         finally:
             service.stop()
         image_bytes = {"all": size_of(service.chunk_dir / "pub")}
-        states = compare(service.data_dir, vm_id, folder, peers, image_bytes)
+        snapshots = [saved.snapshot for saved in saves]
+        states = compare(service.data_dir, vm_id, snapshots, folder, peers, image_bytes)
         print(json.dumps(report(saves, states, image_bytes, peers), indent=2))  # noqa: T201 - a command
 
 
+@dataclass(frozen=True)
+class State:
+    """What zstd-3 makes of the blocks that differ from the state before; each peer's repository's bytes."""
+
+    changed_bytes: int
+    repositories: dict[str, int]
+
+
 def compare(
-    data_dir: Path, vm_id: str, folder: Path, peers: list[Peer], image_bytes: dict[str, int]
-) -> list[dict[str, int]]:
-    """The bytes of each peer's repository after each state."""
+    data_dir: Path,
+    vm_id: str,
+    snapshots: list[str],
+    folder: Path,
+    peers: list[Peer],
+    image_bytes: dict[str, int],
+) -> list[State]:
+    """Gives every state of the machine to the peers."""
     os.environ |= {"WEBVM_DATA_DIR": str(data_dir), "DJANGO_SETTINGS_MODULE": "webvm.settings"}
     import django
 
@@ -72,25 +87,31 @@ def compare(
     image_bytes["packs"] = pack_bytes(vm_id)
     raw = folder / "raw"
     raw.mkdir()
-    sizes = []
-    for number, devices in enumerate(states_of(vm_id)):
-        for device in devices:
-            write_device(device, raw)
-        sizes.append({peer.name: peer.back_up(number, raw) for peer in peers})
-    return sizes
+    states = []
+    for number, devices in enumerate(states_of(vm_id, snapshots)):
+        changed = sum(write_device(device, raw) for device in devices)
+        states.append(State(changed, {peer.name: peer.back_up(number, raw) for peer in peers}))
+    return states
 
 
 def report(
-    saves: list[Saved], states: list[dict[str, int]], image_bytes: dict[str, int], peers: list[Peer]
+    saves: list[Saved], states: list[State], image_bytes: dict[str, int], peers: list[Peer]
 ) -> dict[str, Any]:
     """All figures; `growth` is what the snapshots added to the image's own state."""
-    first, last = states[0], states[-1]
+    first, last = states[0].repositories, states[-1].repositories
     ours = saves[-1].stored_bytes
     growth = {name: last[name] - first[name] for name in last}
     return {
         "versions": [peer.version() for peer in peers],
         "image_bytes": image_bytes,
-        "repositories": states,
+        "repositories": [state.repositories for state in states],
+        # All that came between two saves, also what was sent ahead and had changed again by the save.
+        "stored_to_changed": [
+            round((saved.stored_bytes - before) / state.changed_bytes, 2)
+            for before, saved, state in zip(
+                [0, *(saved.stored_bytes for saved in saves)], saves, states[1:], strict=False
+            )
+        ],
         "saves": [dataclasses.asdict(saved) for saved in saves],
         "growth": {"webvm": ours, **growth},
         "growth_to_ours": {name: round(size / ours, 2) for name, size in growth.items()},

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import zstandard
+
 from sessions.models import VM
 from storage.chunks import HomeId
 from storage.codec import BLOCK
@@ -22,31 +24,53 @@ class Device:
     blocks: int
 
 
-def states_of(vm_id: str) -> Iterator[tuple[Device, Device]]:
-    """Disk and memory of the VM's image, then of each of its snapshots, oldest first."""
+def states_of(vm_id: str, snapshots: list[str]) -> Iterator[tuple[Device, Device]]:
+    """Disk and memory of the VM's image, then of each of these snapshots of the VM."""
     vm = VM.objects.select_related("image_version").get(pk=vm_id)
     image = vm.image_version
     yield (
         Device("disk.raw", image.disk_root, None, image.disk_blocks),
         Device("memory.raw", image.memory_root, None, image.memory_blocks),
     )
-    for snapshot in vm.snapshots.order_by("created_at"):
+    for snapshot in (vm.snapshots.get(pk=pk) for pk in snapshots):
         yield (
             Device("disk.raw", snapshot.disk_root, snapshot.disk_home_id, image.disk_blocks),
             Device("memory.raw", snapshot.memory_root, snapshot.memory_home_id, image.memory_blocks),
         )
 
 
-def write_device(device: Device, folder: Path) -> None:
-    """The device as a sparse file, in place of the one before: a piece at a time, zeros as holes."""
-    with (folder / device.file).open("wb") as file:
+def write_device(device: Device, folder: Path) -> int:
+    """Bring the device's file to this state, in place; what zstd makes at level 3 of the blocks that differ.
+
+    Those that are zeros now count nothing, as for the service; of the first state nothing differs.
+    """
+    path = folder / device.file
+    compressor = zstandard.ZstdCompressor(level=3).compressobj()
+    changed = 0
+    is_first = not path.exists()
+    with path.open("wb" if is_first else "r+b") as file:
         file.truncate(device.blocks * BLOCK)
         at = 0
         for piece in read_pieces(device.root, device.home, device.blocks):
-            if piece.raw is not None:
+            file.seek(at)
+            old = bytes(piece.size) if is_first else file.read(piece.size)
+            new = bytes(piece.size) if piece.raw is None else piece.raw
+            if new != old:
                 file.seek(at)
-                file.write(piece.raw)
+                file.write(new)
+                if not is_first:
+                    changed += sum(len(compressor.compress(block)) for block in differing(old, new))
             at += piece.size
+    return 0 if is_first else changed + len(compressor.flush())
+
+
+def differing(old: bytes, new: bytes) -> Iterator[bytes]:
+    """The blocks of `new` that are not zeros and not what `old` has there."""
+    zeros = bytes(BLOCK)
+    for at in range(0, len(new), BLOCK):
+        block = new[at : at + BLOCK]
+        if block != zeros and block != old[at : at + BLOCK]:
+            yield block
 
 
 def pack_bytes(vm_id: str) -> int:
