@@ -34,6 +34,8 @@ export interface PackOptions {
   isPublic?: (digest: string) => boolean;
   /** Bytes of a chunk of the parent that need no network; folding and comparing use it when they can. */
   local?: (digest: string) => Promise<Uint8Array | undefined>;
+  /** Chunks that were sent ahead of this save, which no snapshot names yet. */
+  isAhead?: (digest: string) => boolean;
   rest?: Rest;
 }
 
@@ -67,7 +69,7 @@ export async function packDelta(
   const words = wordsOf(data);
   const updates = new Updates(parent);
   let reusedBytes = 0;
-  let ownBlocks = 0;
+  let aheadBlocks = 0;
 
   const zeroes: number[] = [...(changes.cleared ?? [])];
   const candidates: number[] = [];
@@ -86,7 +88,7 @@ export async function packDelta(
     if (place) {
       await updates.set(numbers[i]!, place);
       reusedBytes += BLOCK;
-      if (!options.isPublic?.(place.digest)) ownBlocks++;
+      if (options.isAhead?.(place.digest)) aheadBlocks++;
     } else {
       packer.add(numbers[i]!, words, i * WORDS);
       // Its old place counts no longer; the new one is known when the chunks are cut.
@@ -95,7 +97,7 @@ export async function packDelta(
   }
   const uses = await updates.uses(options.isPublic);
   await sortByLife(updates, packer, uses);
-  await fold(updates, packer, uses, ownBlocks, options.local);
+  await fold(updates, packer, uses, aheadBlocks, options.local);
 
   const chunks = await packer.finish(rest);
   for (const { block, place } of packer.places(chunks)) await updates.set(block, place);
@@ -309,14 +311,14 @@ async function sortByLife(
 /**
  * Moves the last blocks of chunks that are dead for the most part into the new chunks, so that the old ones are named no longer. It looks
  * at touched leaves and at what else is loaded; a use that it does not see only keeps a chunk alive, so it is a matter of
- * economy and never of correctness. A chunk whose bytes are not at hand is left as it is. `ownBlocks` were found in the tenant's own chunks,
- * most of them just sent ahead of this save.
+ * economy and never of correctness. A chunk whose bytes are not at hand is left as it is. `aheadBlocks`: how many of the save's blocks were
+ * sent ahead of it.
  */
 async function fold(
   updates: Updates,
   packer: Packer,
   uses: ReadonlyMap<string, ChunkUse>,
-  ownBlocks: number,
+  aheadBlocks: number,
   local: PackOptions["local"],
 ): Promise<void> {
   if (!local || packer.size === 0) return;
@@ -325,7 +327,7 @@ async function fold(
   const frame = await compressFrame(sample).catch(() => undefined);
   if (!frame) return;
   const blockBytes = (frame.length / sample.length) * BLOCK;
-  let budget = foldBudget((packer.size + ownBlocks) * blockBytes, updates.touchedLeaves.length);
+  let budget = foldBudget((packer.size + aheadBlocks) * blockBytes, updates.touchedLeaves.length);
   for (const { use, cost } of rankFolds(uses.values(), blockBytes)) {
     if (cost > budget) continue;
     const raw = await local(use.digest);

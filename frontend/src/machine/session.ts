@@ -215,6 +215,7 @@ export class Session {
         known: blocks,
         local,
         isPublic: (digest: string) => this.publicChunks.has(digest),
+        isAhead: (digest: string) => ahead.chunk(digest) !== undefined,
         rest: this.rests(),
       };
       const diskDelta = await packDelta(trees.disk, { written: capture.disk }, options);

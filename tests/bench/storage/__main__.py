@@ -82,14 +82,14 @@ def compare(
 
     django.setup()
     # They need the settings, which read the environment once.
-    from tests.bench.storage.states import pack_bytes, states_of, write_device
+    from tests.bench.storage.states import pack_bytes, states_of, write_state
 
     image_bytes["packs"] = pack_bytes(vm_id)
     raw = folder / "raw"
     raw.mkdir()
     states = []
     for number, devices in enumerate(states_of(vm_id, snapshots)):
-        changed = sum(write_device(device, raw) for device in devices)
+        changed = write_state(devices, raw)
         states.append(State(changed, {peer.name: peer.back_up(number, raw) for peer in peers}))
     return states
 

@@ -39,29 +39,31 @@ def states_of(vm_id: str, snapshots: list[str]) -> Iterator[tuple[Device, Device
         )
 
 
-def write_device(device: Device, folder: Path) -> int:
-    """Bring the device's file to this state, in place; what zstd makes at level 3 of the blocks that differ.
+def write_state(devices: tuple[Device, Device], folder: Path) -> int:
+    """Bring the devices' files to this state, in place; what zstd makes at level 3 of the blocks that differ.
 
-    Those that are zeros now count nothing, as for the service; of the first state nothing differs.
+    All of them are one stream. Those that are zeros now count nothing, as for the service; of the first state
+    nothing differs.
     """
-    path = folder / device.file
     compressor = zstandard.ZstdCompressor(level=3).compressobj()
     changed = 0
-    is_first = not path.exists()
-    with path.open("wb" if is_first else "r+b") as file:
-        file.truncate(device.blocks * BLOCK)
-        at = 0
-        for piece in read_pieces(device.root, device.home, device.blocks):
-            file.seek(at)
-            old = bytes(piece.size) if is_first else file.read(piece.size)
-            new = bytes(piece.size) if piece.raw is None else piece.raw
-            if new != old:
+    for device in devices:
+        path = folder / device.file
+        is_first = not path.exists()
+        with path.open("wb" if is_first else "r+b") as file:
+            file.truncate(device.blocks * BLOCK)
+            at = 0
+            for piece in read_pieces(device.root, device.home, device.blocks):
                 file.seek(at)
-                file.write(new)
-                if not is_first:
-                    changed += sum(len(compressor.compress(block)) for block in differing(old, new))
-            at += piece.size
-    return 0 if is_first else changed + len(compressor.flush())
+                old = bytes(piece.size) if is_first else file.read(piece.size)
+                new = bytes(piece.size) if piece.raw is None else piece.raw
+                if new != old:
+                    file.seek(at)
+                    file.write(new)
+                    if not is_first:
+                        changed += sum(len(compressor.compress(block)) for block in differing(old, new))
+                at += piece.size
+    return changed + len(compressor.flush())
 
 
 def differing(old: bytes, new: bytes) -> Iterator[bytes]:
