@@ -7,12 +7,13 @@ import { packDelta, type Delta, type Rest } from "../disk/delta";
 import { IndexTree } from "../disk/tree";
 import { LEAF_BLOCKS } from "../disk/index-node";
 import { KnownBlocks } from "../disk/known";
-import { Locator, type Device, type Place } from "../disk/locator";
+import { Locator, type Device } from "../disk/locator";
 import { RemoteDisk } from "../disk/remote-disk";
 import type { Fetch } from "../disk/retry";
 import { ChunkSource } from "../disk/source";
 import type { ChunkCache } from "../disk/cache";
 import { MOST_BLOCKS, SentAhead } from "./ahead";
+import { loadMemory, readWhole, withCookies } from "./arriving";
 import type {
   Blob,
   ClientEvents,
@@ -42,8 +43,6 @@ export interface SessionOptions {
 
 /** Chunks kept in memory: room for a parent's memory, which every save is compared with, and for what programs read. */
 const MEMORY_BYTES = 192 << 20;
-/** A snapshot that shares at least so many chunks with the image's memory gets them with the pack, in one request. */
-const PACK_WORTH = 16;
 /** After the machine has started, what can wait waits for so long, ms: the cache's writes, the index of known blocks. */
 const SETTLING = 400;
 /** Progress is told this often at most, ms: the page draws it. */
@@ -112,7 +111,9 @@ export class Session {
     const arriving =
       memory &&
       this.phase("memory", async () => {
-        await this.loadMemory(source, locator, trees.memory, descriptor);
+        await loadMemory(source, locator, trees.memory, descriptor, (done, total) =>
+          this.progress(done, total),
+        );
         const parts = splitExtra(await memoryRuns(trees.memory, source), trees.memory.blocks);
         extra = parts.extra;
         if (extra) this.options.emit("extra", extra.slice());
@@ -396,43 +397,6 @@ export class Session {
     return { source, locator, known, trees: { disk: tree("disk"), memory: tree("memory") } };
   }
 
-  /** Brings everything that the memory names into the source, with as few requests as may be. */
-  private async loadMemory(
-    source: ChunkSource,
-    locator: Locator,
-    tree: IndexTree,
-    descriptor: OpenDescriptor,
-  ): Promise<void> {
-    const image = descriptor.image;
-    const pack = async (): Promise<void> => {
-      const total = image.warm_pack_bytes;
-      await source
-        .loadPack(image.warm_pack, "warm_pack", (done) => this.progress(done, total))
-        // A pack is only a faster way to chunks that can be had singly.
-        .catch(() => undefined);
-    };
-    const leaves = Array.from({ length: tree.leafCount }, (_, leaf) => leaf);
-    let packed: Promise<void> | undefined;
-    if (tree.root === image.memory_root) await (packed = pack());
-    else {
-      // A pack that is here already costs no request: it is read while the server is asked.
-      if (await source.hasPack(image.warm_pack)) packed = pack();
-      await locator.prepare("memory", leaves);
-    }
-    const wanted = new Map<string, Place>();
-    for (const leaf of leaves) {
-      for (const extent of await tree.leaf(leaf))
-        if (!wanted.has(extent.digest)) wanted.set(extent.digest, { device: "memory", leaf });
-    }
-    const shared = [...wanted].filter(([digest, place]) => locator.isPublic(digest, place));
-    if (!packed && shared.length >= PACK_WORTH) packed = pack();
-    await packed;
-    let done = [...wanted.keys()].filter((digest) => source.peek(digest)).length;
-    const arrived = (): void => this.progress(++done, wanted.size);
-    await source.getMany(wanted, "memory", `memory-${descriptor.vm?.id ?? ""}`, arrived);
-    await Promise.all([...wanted].map(([digest, place]) => source.get(digest, "memory", place)));
-  }
-
   private progress(done: number, total: number): void {
     const now = performance.now();
     if (now - this.lastProgress < PROGRESS_EVERY) return;
@@ -466,29 +430,10 @@ export class Session {
   }
 }
 
-/** Sends a CDN its cookies with private chunks, and with nothing else: public ones allow every origin, which excludes cookies. */
-function withCookies(fetch: Fetch, { chunk_base_url: base }: OpenDescriptor): Fetch {
-  return (url, init) => fetch(url, url.startsWith(`${base}t/`) ? { ...init, credentials: "include" } : init);
-}
-
 function listed(chunks: ReadonlyMap<string, Uint8Array>): { digest: string; rawSize: number }[] {
   return [...chunks].map(([digest, raw]) => ({ digest, rawSize: raw.length }));
 }
 
 function memoryBlocks({ machine }: OpenDescriptor): number {
   return machine.memory_mib * 256 + STATE_BLOCKS;
-}
-
-async function readWhole(source: ChunkSource, blob: Blob): Promise<Uint8Array> {
-  const pieces = await Promise.all(blob.chunks.map((digest) => source.get(digest, "firmware")));
-  const whole = new Uint8Array(blob.size);
-  let at = 0;
-  for (const piece of pieces) {
-    if (at + piece.length > blob.size) break;
-    whole.set(piece, at);
-    at += piece.length;
-  }
-  if (at !== blob.size)
-    throw new MachineError("firmware", "The machine's firmware is damaged: it does not have its size.");
-  return whole;
 }
