@@ -7,17 +7,15 @@ Between two of them a crash leaves the same behind, so dying before each of them
 from __future__ import annotations
 
 import signal
-import uuid
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from storage.codec import encode_frame
 from tests.support.forked import ForkedServer
-from tests.support.machines import Closed, Machine, block, image_machine
+from tests.support.machines import Closed, image_machine
+from tests.support.saving import Person, Save
 from tests.support.servers import PostgresServer
-from tests.support.wire import Reader, WireSocket
+from tests.support.wire import Reader
 
 STEPS = (
     "lease: update vm_sessions_vm",
@@ -44,59 +42,6 @@ STEPS = (
 """All that the save of a machine consists of; the test fails when a save does something else as well."""
 FORK_STEP = "commit: insert storage_chunk"
 """What the first save of a fork does besides: it adopts the chunks of the original."""
-
-
-class Person:
-    """Somebody with a machine, what was acknowledged to them, and what their quota should say."""
-
-    def __init__(self, server: ForkedServer, account: dict[str, str], machine: Machine) -> None:
-        self.server, self.account, self.machine = server, account, machine
-        self.reader = Reader(server.url, account["vm"], account["token"])
-        self.head = self.reader.head()
-        self.saved = [(self.head, machine)] if self.head else []
-        self.uploaded: dict[str, int] = {}
-
-    def change(self, text: str) -> Save:
-        machine = self.machine.copy()
-        if self.saved:
-            digests = machine.disk.write({7: block(text)})
-        else:  # the memory too, and a block that the first save of a fork leaves as it was
-            digests = [*machine.write(text), *machine.disk.write({8: block(text)})]
-        return Save(self, machine, digests, uuid.uuid4(), uuid.uuid4())
-
-    def nothing_is_lost(self) -> None:
-        """All acknowledged snapshots are there, byte for byte, and nothing else; the quota is right."""
-        found = [each["id"] for each in self.reader.snapshots()]
-        assert found == [snapshot for snapshot, _ in reversed(self.saved)]
-        assert self.reader.head() == self.head
-        for snapshot, machine in self.saved[-1:]:
-            self.reader.holds(snapshot, machine)
-        accounts: dict[str, Any] = self.server.call("accounts_of", self.account["tenant"])
-        assert accounts["used_bytes"] == accounts["stored"] == sum(self.uploaded.values())
-
-
-class Save:
-    """One save that can be tried again: the same session, the same key."""
-
-    def __init__(
-        self, person: Person, machine: Machine, digests: list[str], session: uuid.UUID, key: uuid.UUID
-    ) -> None:
-        self.person, self.machine, self.digests = person, machine, digests
-        self.session, self.key = session, key
-
-    async def attempt(self) -> str:
-        """From the lease to the answer; the snapshot. Raises `Closed`."""
-        person = self.person
-        async with WireSocket(person.server.url, person.account["vm"], person.account["token"]) as socket:
-            await socket.lease(self.session)
-            for digest in await socket.negotiate(self.machine, self.digests):
-                person.uploaded[digest] = len(encode_frame(self.machine.raw(digest)))
-                assert (await socket.upload(self.machine.raw(digest)))["type"] == "stored"
-            snapshot = await socket.commit(self.machine, person.head, idempotency_key=str(self.key))
-            person.head, person.machine = snapshot["id"], self.machine
-            person.saved.append((snapshot["id"], self.machine))
-            await socket.request("release", epoch=socket.epoch)
-            return str(snapshot["id"])
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
