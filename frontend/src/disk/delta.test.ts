@@ -126,6 +126,19 @@ describe("packDelta", () => {
     expect(delta).toMatchObject({ packedBytes: BLOCK, reusedBytes: 2 * BLOCK, changedBlocks: 4 });
   });
 
+  it("pays nothing for zeros, whether a guest writes them or a file is gone", async () => {
+    const server = new ChunkServer();
+    const zeros = sparse(new Map([5, 6, 2000].map((number) => [number, new Uint8Array(BLOCK)])));
+    expect(await packDelta(server.tree("", BLOCKS), { written: zeros })).toMatchObject({
+      root: "",
+      chunks: new Map(),
+      packedBytes: 0,
+    });
+    const root = await server.putDevice(BLOCKS, sparse(new Map([[5, new Random(3).bytes(BLOCK)]])));
+    const gone = await packDelta(server.tree(root, BLOCKS), { written: zeros });
+    expect(gone).toMatchObject({ root: "", chunks: new Map(), packedBytes: 0 });
+  });
+
   it("does not take a block for another one with the same hash", async () => {
     const server = new ChunkServer();
     const honest = new Random(1).bytes(BLOCK);
