@@ -74,6 +74,7 @@ def leave_unsaved_work(service: Service, browser: KillableBrowser) -> Left:
     # The first round from now on may have begun before the note was written.
     for _ in range(2):
         before = journals(page)
+        console.send("\r")  # a round without the service waits for somebody to do something
         eventually(lambda seen=before: journals(page) != seen, 90, "a round goes into the journal")
     expect(page.locator("#status-journal")).to_contain_text("Kept in this browser")
     vm = console.vm_id
