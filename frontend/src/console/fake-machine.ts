@@ -24,6 +24,8 @@ export class FakeMachine extends Emitter<ClientEvents> implements MachineClient 
   state: MachineState = "loading";
   parent: string | null = null;
   savedExtra: string | undefined;
+  /** What the agent answers when it is asked to trim; undefined: nothing. */
+  trims: string | undefined = "ok trim";
   private dirtyBlocks = 0;
   private saves = 0;
 
@@ -114,6 +116,7 @@ export class FakeMachine extends Emitter<ClientEvents> implements MachineClient 
 
   sendAgent(line: string): void {
     this.agentLines.push(line);
+    if (line === "trim" && this.trims) this.agentSays(this.trims);
   }
 
   sendKey(): void {}

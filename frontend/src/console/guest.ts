@@ -16,6 +16,31 @@ export function resize(machine: MachineClient, columns: number, rows: number): v
   machine.sendAgent(`resize ${columns} ${rows}`);
 }
 
+/** A guest that has nothing else to do answers in a few milliseconds; a save does not wait longer for one that does not. */
+const TRIM_PATIENCE = 500;
+
+/**
+ * Lets the guest give up memory that its disk has as well, so that who opens the save does not have to fetch it. Resolves when it has,
+ * or does not answer in time (an older guest, one without an agent): the save is whole either way.
+ */
+export function trim(machine: MachineClient, patience = TRIM_PATIENCE): Promise<void> {
+  return new Promise((resolve) => {
+    const decoder = new TextDecoder();
+    let heard = "";
+    const done = (): void => {
+      clearTimeout(timer);
+      stop();
+      resolve();
+    };
+    const timer = setTimeout(done, patience);
+    const stop = machine.on("agent", (bytes) => {
+      heard = (heard + decoder.decode(bytes, { stream: true })).slice(-4096);
+      if (/^(ok trim|error)/m.test(heard)) done();
+    });
+    machine.sendAgent("trim");
+  });
+}
+
 /** Whether the last line of a screen looks like a shell waiting for a command. */
 export function showsPrompt(screenText: string): boolean {
   return /[#$]\s*$/.test(screenText.slice(screenText.lastIndexOf("\n") + 1));

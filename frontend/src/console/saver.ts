@@ -4,6 +4,7 @@ import type { Journal } from "../journal/journal";
 import { MOST_EXTRA, type MachineClient, type PreparedSave, type SaveOptions } from "../machine/client";
 import type { SyncClient } from "../sync/client";
 import { save, store } from "../sync/save";
+import { trim } from "./guest";
 import type { SaveReport, SavingView, SessionTerminal } from "./model";
 
 export interface SaveMachineOptions {
@@ -27,6 +28,8 @@ export async function saveMachine(options: SaveMachineOptions): Promise<SaveRepo
   const { sync, signal } = options;
   const began = performance.now();
   options.onView({ phase: "preparing", progress: undefined });
+  // Somebody will open it elsewhere. An autosave is for emergencies, and must not slow the guest down.
+  if (options.kind === "save") await trim(options.machine);
   const { prepared, thumbnail, expectedHead, idempotencyKey } = await prepare(options);
   const stored: string[] = [];
   let result;

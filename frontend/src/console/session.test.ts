@@ -217,6 +217,19 @@ describe("saving", () => {
     expect(session.view.unsaved).toBe(true);
   });
 
+  it.each(["ok trim", "error unknown line", undefined])(
+    "asks the guest to give up what its disk has, and saves when it answers %s",
+    async (answer) => {
+      const machine = await running();
+      machine.trims = answer;
+      type("x");
+      await session.save("");
+      expect(machine.agentLines).toContain("trim");
+      expect(machine.agentLines.lastIndexOf("trim")).toBe(machine.agentLines.length - 1);
+      expect(session.view.unsaved).toBe(false);
+    },
+  );
+
   it("starts the count of changes anew, and takes what the guest flushes for no change", async () => {
     const machine = await running();
     type("dd\r");
