@@ -9,7 +9,7 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from sessions.models import VM, LinkUse, ShareLink, Snapshot
+from sessions.models import VM, ImportJob, LinkUse, ShareLink, Snapshot
 
 LEASE = ("epoch", "lease_session", "lease_user", "lease_since", "lease_expires_at")
 DEVICES = ("disk_root", "disk_home", "memory_root", "memory_home")
@@ -24,8 +24,16 @@ class Rows(admin.ModelAdmin):  # type: ignore[type-arg] # Django's class takes n
         return False
 
 
+class Kept(Rows):
+    """Rows that keep chunks alive: one is deleted by giving it a time in `deleted_at`. It can then be brought
+    back for a while, and is purged as the collector must see it."""
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
 @admin.register(VM)
-class VMAdmin(Rows):
+class VMAdmin(Kept):
     list_display = (
         "name",
         "tenant",
@@ -38,13 +46,22 @@ class VMAdmin(Rows):
     list_filter = ("image_version__image", ("deleted_at", admin.EmptyFieldListFilter), "last_used_at")
     list_select_related = ("tenant", "image_version__image", "created_by")
     search_fields = ("id", "name", "tenant__name", "created_by__email")
-    autocomplete_fields = ("tenant", "created_by")
-    readonly_fields = ("id", "image_version", "head", "created_at", "stored_bytes", "pending_bytes", *LEASE)
+    autocomplete_fields = ("created_by",)
+    readonly_fields = (
+        "id",
+        "tenant",
+        "image_version",
+        "head",
+        "created_at",
+        "stored_bytes",
+        "pending_bytes",
+        *LEASE,
+    )
     date_hierarchy = "created_at"
 
 
 @admin.register(Snapshot)
-class SnapshotAdmin(Rows):
+class SnapshotAdmin(Kept):
     list_display = ("title", "vm", "tenant", "kind", "author", "created_at", "stored_bytes", "deleted_at")
     list_filter = ("kind", ("deleted_at", admin.EmptyFieldListFilter), "created_at")
     list_select_related = ("vm", "tenant", "author")
@@ -107,3 +124,17 @@ class LinkUseAdmin(Rows):
     list_select_related = ("link", "user", "vm")
     search_fields = ("link__id", "user__email", "vm__id")
     readonly_fields = ("link", "user", "vm", "created_at")
+
+
+@admin.register(ImportJob)
+class ImportJobAdmin(Rows):
+    list_display = ("id", "tenant", "created_by", "state", "step", "error", "created_at", "finished_at")
+    list_filter = ("state", "created_at")
+    list_select_related = ("tenant", "created_by")
+    search_fields = ("id", "tenant__name", "created_by__email")
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False

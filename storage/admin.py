@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from storage.images.publish import cancel_publish, restore_image_version, withdraw_image_version
-from storage.models import Chunk, Image, ImageVersion, PublishJob, PublishLogLine
+from storage.models import Chunk, Collection, Image, ImageVersion, PublishJob, PublishLogLine, StagedUpload
 from webvm.accounts.access import signed_in
 from webvm.errors import WebVMError
 
@@ -30,8 +30,11 @@ class LookOnly(admin.ModelAdmin):  # type: ignore[type-arg]
 
 @admin.register(Chunk)
 class ChunkAdmin(LookOnly):
-    list_display = ("digest_hex", "tenant", "home", "raw_size", "stored_size", "node_level", "created_at")
-    list_filter = (("tenant", admin.EmptyFieldListFilter), "node_level", "created_at")
+    list_display = (
+        *("digest_hex", "tenant", "home", "state", "raw_size", "stored_size"),
+        *("node_level", "is_damaged", "created_at"),
+    )
+    list_filter = ("state", "is_damaged", ("tenant", admin.EmptyFieldListFilter), "node_level", "created_at")
     list_select_related = ("tenant", "home")
     fields = list_display
     search_fields = ("tenant__name",)
@@ -120,3 +123,18 @@ class PublishLogLineAdmin(LookOnly):
     list_select_related = ("job",)
     search_fields = ("text", "job__slug")
     show_full_result_count = False
+
+
+@admin.register(Collection)
+class CollectionAdmin(LookOnly):
+    list_display = ("tenant", "phase", "garbage_since", "started_at", "heartbeat_at", "finished_at", "error")
+    list_filter = ("phase", ("error", admin.EmptyFieldListFilter))
+    list_select_related = ("tenant",)
+    search_fields = ("tenant__name",)
+
+
+@admin.register(StagedUpload)
+class StagedUploadAdmin(LookOnly):
+    list_display = ("name", "tenant", "size", "placed_at")
+    list_select_related = ("tenant",)
+    search_fields = ("tenant__name", "name")

@@ -8,6 +8,8 @@ from django.contrib import admin
 from django.db.models import Model
 from django.urls import reverse
 
+from sessions.actions.vms import create_vm
+from tests.support.machines import make_image, save
 from tests.support.pages import PASSWORD, browser
 from webvm.accounts import actions
 from webvm.accounts.access import personal_tenant
@@ -78,3 +80,15 @@ def test_sign_in_links_are_made_by_superusers(root: User) -> None:
     page = browser(root).post("/admin/accounts/user/", data, follow=True).content.decode()
     secret = page.split("/sign-in-link/#")[1].split("<")[0].strip()
     assert browser().post("/sign-in-link/", {"secret": secret}).status_code == 302
+
+
+@pytest.mark.parametrize("model", ["vm", "snapshot"])
+def test_what_keeps_chunks_alive_is_hidden_here_and_never_torn_out(root: User, model: str) -> None:
+    machine, ada = make_image()[1].copy(), User.objects.create_user("ada@example.org")
+    vm = create_vm("tiny", acting_user=ada)
+    row = {"vm": vm, "snapshot": save(vm, machine, "one", ada)}[model]
+    page = f"/admin/vm_sessions/{model}/{row.pk}"
+    assert browser(root).post(f"{page}/delete/", {"post": "yes"}).status_code == 403
+    data = {"action": "delete_selected", "_selected_action": str(row.pk), "post": "yes"}
+    browser(root).post(f"/admin/vm_sessions/{model}/", data)
+    row.refresh_from_db()
