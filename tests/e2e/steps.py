@@ -109,6 +109,12 @@ class Console:
         assert answer["snapshot"], answer
         return dict(answer)
 
+    def set_autosave(self, seconds: int) -> None:
+        """By the console's own control: 0 (never), 10, 30, 120 or 600."""
+        self.page.get_by_role("button", name="More").click()
+        self.page.get_by_label("Autosave").select_option(str(seconds))
+        self.page.keyboard.press("Escape")
+
     def stats(self) -> dict[str, Any]:
         return dict(self.page.evaluate("() => window.webvm.stats()"))
 

@@ -11,30 +11,16 @@ from typing import Any
 from playwright.sync_api import Page, expect
 
 from tests.e2e.conftest import Profiles, Service
-from tests.e2e.steps import Console, csrf_headers, eventually, new_email, sign_in, sign_up, start_machine
+from tests.e2e.steps import Console, eventually, new_email, sign_in, sign_up, start_machine
 
 SAVE_LATER = """message => {
   window.later = window.webvm.save({message}).then(answer => JSON.stringify(answer), error => String(error));
 }"""
 
 
-def set_autosave(page: Page, url: str, vm: str, seconds: int) -> None:
-    answer = page.request.patch(
-        f"{url}/api/v1/vms/{vm}", data={"autosave_seconds": seconds}, headers=csrf_headers(page)
-    )
-    assert answer.ok, answer.text()
-
-
 def snapshots(page: Page, url: str, vm: str) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = page.request.get(f"{url}/api/v1/vms/{vm}/snapshots").json()["items"]
     return items
-
-
-def autosave_now(page: Page, console: Console, every: int = 10) -> None:
-    """Set the autosave through the console's own control."""
-    page.get_by_role("button", name="More").click()
-    page.get_by_label("Autosave").select_option(str(every))
-    page.keyboard.press("Escape")
 
 
 def test_autosave_leaves_little_to_an_explicit_save(
@@ -43,7 +29,7 @@ def test_autosave_leaves_little_to_an_explicit_save(
     page = profiles.new().new_page()
     sign_up(page, service.url, new_email("auto"))
     console = start_machine(page, service.url)
-    autosave_now(page, console)
+    console.set_autosave(10)
     console.run("head -c 6000000 /dev/urandom > /root/big; sync")
 
     def kinds() -> list[str]:
@@ -93,7 +79,7 @@ def test_taking_over_brings_the_last_seconds(
     first = profiles.new().new_page()
     sign_up(first, service.url, email)
     old = start_machine(first, service.url)
-    set_autosave(first, service.url, old.vm_id, 0)
+    old.set_autosave(0)
     old.save("before")
     second = profiles.new().new_page()
     sign_in(second, service.url, email)
