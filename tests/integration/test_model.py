@@ -91,6 +91,9 @@ class Service(RuleBasedStateMachine):
 
     @rule(vm=vms, take_over=st.booleans())
     def lease(self, vm: ModelVM, take_over: bool) -> None:
+        self.take_lease(vm, take_over=take_over)
+
+    def take_lease(self, vm: ModelVM, *, take_over: bool) -> None:
         session = uuid.uuid4()
         held = vm.holder is not None and vm.held_until is not None and vm.held_until > timezone.now()
         try:
@@ -118,15 +121,18 @@ class Service(RuleBasedStateMachine):
 
     @rule(target=drafts, vm=vms, places=st.sets(st.sampled_from([3, 7, 1500]), min_size=1), old=numbers)
     def begin(self, vm: ModelVM, places: set[int], old: int) -> Draft:
-        """Change the machine as its holder has it; seldom by somebody whose lease is not the last."""
+        return self.begin_draft(vm, places, old)
+
+    def begin_draft(self, vm: ModelVM, places: set[int], old: int) -> Draft:
+        """Change the machine as its holder has it; sometimes by somebody whose lease is not the last."""
         if vm.is_there and vm.holder is None:
-            self.lease(vm, take_over=True)
+            self.take_lease(vm, take_over=True)
         self.texts += 1
         machine = vm.machine.copy()
         digests = machine.disk.write({place: block(f"{self.slug} {self.texts} {place}") for place in places})
         if 7 in places:
             digests += machine.memory.write({11: block(f"memory {self.slug} {self.texts}")})
-        return Draft(vm, machine, digests, vm.epoch - (old % 8 == 0), vm.head)
+        return Draft(vm, machine, digests, vm.epoch - (old % 4 == 0), vm.head)
 
     @rule(draft=drafts, count=st.integers(0, 9), crash=sometimes)
     def upload(self, draft: Draft, count: int, crash: int | None) -> None:
@@ -149,11 +155,23 @@ class Service(RuleBasedStateMachine):
                 protocol.store(vm.owner.tenant, sent)
             except ChunkBusy:  # a collector died while it deleted this; another one finishes that
                 assert only is not None
-                self.collect(timedelta(hours=3), None)
+                self.collect_now(timedelta(hours=3), None)
                 protocol.store(vm.owner.tenant, sent)
+
+    @rule(vm=vms, place=st.sampled_from([3, 7]), old=numbers, wait=st.sampled_from([None, *JUMPS]))
+    def save(self, vm: ModelVM, place: int, old: int, wait: timedelta | None) -> None:
+        """All of a save at once, or with a collection between its upload and its commit."""
+        draft = self.begin_draft(vm, {place}, old)
+        self.bring(draft, 99)
+        if wait is not None:
+            self.collect_now(wait, None)
+        self.commit_now(draft, None, insist=True)
 
     @rule(draft=drafts, crash=sometimes, insist=st.booleans())
     def commit(self, draft: Draft, crash: int | None, insist: bool) -> None:
+        self.commit_now(draft, crash, insist=insist)
+
+    def commit_now(self, draft: Draft, crash: int | None, *, insist: bool) -> None:
         vm = draft.vm
         for _ in range(12):
             try:
@@ -349,6 +367,9 @@ class Service(RuleBasedStateMachine):
 
     @rule(jump=st.sampled_from(JUMPS), crash=sometimes)
     def collect(self, jump: timedelta, crash: int | None) -> None:
+        self.collect_now(jump, crash)
+
+    def collect_now(self, jump: timedelta, crash: int | None) -> None:
         CLOCK.jump(jump)
         with suppress(Crash), CRASHER.after(crash):
             collect_garbage(acting_user=None, now=timezone.now())
