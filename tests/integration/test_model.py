@@ -132,7 +132,7 @@ class Service(RuleBasedStateMachine):
         digests = machine.disk.write({place: block(f"{self.slug} {self.texts} {place}") for place in places})
         if 7 in places:
             digests += machine.memory.write({11: block(f"memory {self.slug} {self.texts}")})
-        return Draft(vm, machine, digests, vm.epoch - (old % 4 == 0), vm.head)
+        return Draft(vm, machine, digests, max(0, vm.epoch - (old % 4 == 0)), vm.head)
 
     @rule(draft=drafts, count=st.integers(0, 9), crash=sometimes)
     def upload(self, draft: Draft, count: int, crash: int | None) -> None:
@@ -161,11 +161,13 @@ class Service(RuleBasedStateMachine):
     @rule(vm=vms, place=st.sampled_from([3, 7]), old=numbers, wait=st.sampled_from([None, *JUMPS]))
     def save(self, vm: ModelVM, place: int, old: int, wait: timedelta | None) -> None:
         """All of a save at once, or with a collection between its upload and its commit."""
-        draft = self.begin_draft(vm, {place}, old)
+        draft, beside = self.begin_draft(vm, {place}, old), self.begin_draft(vm, {1500}, old)
         self.bring(draft, 99)
         if wait is not None:
             self.collect_now(wait, None)
         self.commit_now(draft, None, insist=True)
+        if old % 3 == 0:  # what was begun from the same head comes too late
+            self.commit_now(beside, None, insist=True)
 
     @rule(draft=drafts, crash=sometimes, insist=st.booleans())
     def commit(self, draft: Draft, crash: int | None, insist: bool) -> None:

@@ -27,6 +27,7 @@ from webvm.up.processes import end_group, start_on_leash, tail
 
 PROJECT = Path(__file__).resolve().parents[2]
 START_S = 60.0
+ANSWER_S = 600.0  # thousands of users take a while to make
 
 
 class ForkedServer:
@@ -44,7 +45,7 @@ class ForkedServer:
         self._environ["DJANGO_SETTINGS_MODULE"] = "webvm.settings"
         self._process: subprocess.Popen[bytes] | None = None
         self._ours, self._theirs = socket.socketpair()
-        self._ours.settimeout(START_S)
+        self._ours.settimeout(ANSWER_S)
         self._lines = self._ours.makefile("rwb")
 
     def __enter__(self) -> ForkedServer:
