@@ -17,6 +17,9 @@ from typing import Any
 
 import django
 
+PEOPLE = 200
+"""Whose machines the idle sockets are on: some have several."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -33,7 +36,6 @@ def main() -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # the server inherits it
     environ = {"WEBVM_DATABASE_URL": options.database} if options.database else {}
-    results: dict[str, Any] = {}
     with (
         tempfile.TemporaryDirectory(prefix="webvm-load-") as folder,
         ForkedServer(Path(folder), environ) as server,
@@ -43,19 +45,19 @@ def main() -> None:
             accounts = server.call("make_people", options.sessions)
             server.start_daphne()
             saves = asyncio.run(save_at_once(server, accounts, options.rounds))
-            results["saving at once"] = {**saves.figures, "errors": saves.errors[:5]}
+            tell("saving at once", {**saves.figures, "errors": saves.errors[:5]})
             server.kill()
         if options.sockets:
-            accounts = server.call("make_people", options.sockets)
+            accounts = server.call("make_people", min(options.sockets, PEOPLE))
             server.start_daphne()
             idle = asyncio.run(stay_idle(server, accounts, options.sockets, 15))
-            results["idle sockets"] = {
-                "sockets": idle.sockets,
-                "kb_each": round(idle.memory_each / 1000, 1),
-                "cores_busy": round(idle.cpu, 3),
-            }
+            each = round(idle.memory_each / 1000, 1)
+            tell("idle sockets", {"sockets": idle.sockets, "kb_each": each, "cores_busy": round(idle.cpu, 3)})
             server.kill()
-    print(json.dumps(results, indent=2))  # noqa: T201 - the output of a command
+
+
+def tell(what: str, figures: dict[str, Any]) -> None:
+    print(json.dumps({what: figures}, indent=2), flush=True)  # noqa: T201 - the output of a command
 
 
 if __name__ == "__main__":

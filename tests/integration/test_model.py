@@ -474,7 +474,7 @@ def test_any_order_of_everything(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     with capsys.disabled():
         print(f"\nmodel test: WEBVM_MODEL_SEED={number}")  # noqa: T201 - to be found in the log of a failure
     limits = settings(
-        max_examples=int(os.environ.get("WEBVM_MODEL_EXAMPLES", "6")),
+        max_examples=int(os.environ.get("WEBVM_MODEL_EXAMPLES", "15")),
         stateful_step_count=30,
         deadline=None,
         database=None,
