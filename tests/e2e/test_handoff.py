@@ -104,4 +104,9 @@ def test_taking_over_brings_the_last_seconds(
     assert "second" in new.screen()
     expect(first.get_by_role("dialog").get_by_text("All you did here was saved before")).to_be_visible()
     assert old.state == "paused"
+    new.run("echo there > /root/note")
+    first.get_by_role("dialog").get_by_role("button", name="Take it back").click()
+    expect(first.get_by_role("dialog")).to_be_hidden(timeout=60_000)
+    first.evaluate("() => window.webvm.whenRunning()")
+    assert "there" in old.run("cat /root/note; echo $LAST")
     record_testsuite_property("hand-off, s", round(took, 2))

@@ -88,7 +88,7 @@ export class ConflictDialog {
             : `${conflict.message} It is paused here. Your work since the last save is still in this tab: keep it as a copy.`,
           choices: [
             leave,
-            { ...keep, primary: !conflict.saved },
+            conflict.saved ? copy : { ...keep, primary: true },
             { ...takeOver, label: "Take it back", primary: conflict.saved },
           ],
         };

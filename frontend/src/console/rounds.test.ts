@@ -203,6 +203,19 @@ describe("handing over", () => {
     expect(session.view.state).toBe("paused");
   });
 
+  it("simply opens what the machine has become when it is taken back", async () => {
+    const machine = await running();
+    type("work\r");
+    server.tell({ type: "asked", by: "Bob", at: "2026-01-01T00:00:00Z" });
+    await pass(1);
+    server.head = "bobs";
+    server.epoch++;
+    await Promise.all([session.takeOver(), pass(1)]);
+    expect(session.view).toMatchObject({ head: "bobs", state: "running", conflict: undefined });
+    expect(machines).toHaveLength(2);
+    expect(machine.calls.at(-1)).toBe("destroy");
+  });
+
   it("gives a machine in which nothing was done away at once", async () => {
     await running();
     server.tell({ type: "asked", by: "Bob", at: "2026-01-01T00:00:00Z" });

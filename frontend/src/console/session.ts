@@ -272,7 +272,7 @@ export class Session {
   async keepAsCopy(): Promise<string> {
     const machine = this.startedMachine();
     await machine.pause();
-    const vm = await this.makeCopy();
+    const vm = await copyVm(this.options, this.holding.head ?? null);
     const sync = this.holding.newSync(vm);
     try {
       await sync.whenOnline();
@@ -325,6 +325,8 @@ export class Session {
         await this.saveBy((machine, sync) => this.saving.save({ machine, sync, message: "", kind: "auto" }));
         this.holding.savedBefore = true;
       });
+      // All of it is in the snapshot that went: taking the machine back simply opens what it has become.
+      if (this.holding.savedBefore) this.saving.forget();
     } catch {
       // Not saved: the machine runs on here until it is taken.
     }
