@@ -44,6 +44,7 @@ from tests.support.world_model import (
     Saved,
     check_accounts,
     check_references,
+    named_by,
 )
 from webvm.errors import NotFound
 
@@ -134,6 +135,16 @@ class Service(RuleBasedStateMachine):
             digests += machine.memory.write({11: block(f"memory {self.slug} {self.texts}")})
         return Draft(vm, machine, digests, max(0, vm.epoch - (old % 4 == 0)), vm.head)
 
+    def ask_for_others_chunks(self, draft: Draft) -> None:
+        """What another tenant has stored is missing for whoever has not stored it too."""
+        chunks = [[digest, len(draft.machine.raw(digest))] for digest in draft.digests]
+        vm = next((vm for vm in self.all if vm.is_there and vm.owner is not draft.vm.owner), None)
+        if vm is None:
+            vm = self.new(1 - self.people.index(draft.vm.owner))
+        self.take_lease(vm, take_over=True)
+        missing = set(self.say(vm, "negotiate", epoch=vm.epoch, chunks=chunks)["missing"])
+        assert set(draft.digests) - missing <= named_by(vm.owner.tenant, draft.digests)
+
     @rule(draft=drafts, count=st.integers(0, 9), crash=sometimes)
     def upload(self, draft: Draft, count: int, crash: int | None) -> None:
         with suppress(Crash), CRASHER.after(crash):
@@ -163,11 +174,14 @@ class Service(RuleBasedStateMachine):
         """All of a save at once, or with a collection between its upload and its commit."""
         draft, beside = self.begin_draft(vm, {place}, old), self.begin_draft(vm, {1500}, old)
         self.bring(draft, 99)
+        self.ask_for_others_chunks(draft)
         if wait is not None:
             self.collect_now(wait, None)
         self.commit_now(draft, None, insist=True)
         if old % 3 == 0:  # what was begun from the same head comes too late
             self.commit_now(beside, None, insist=True)
+        if old % 5 == 0:  # the answer was lost: once more
+            self.commit_now(draft, None, insist=True)
 
     @rule(draft=drafts, crash=sometimes, insist=st.booleans())
     def commit(self, draft: Draft, crash: int | None, insist: bool) -> None:
@@ -197,9 +211,11 @@ class Service(RuleBasedStateMachine):
                 return
             except LeaseLost:
                 assert draft.epoch != vm.epoch or vm.holder is None
+                assert not draft.is_answered, "the key of a save that went through was not recognised"
                 return
             except HeadMoved:
                 assert draft.expected is not vm.head
+                assert not draft.is_answered, "the key of a save that went through was not recognised"
                 return
             except MissingChunks as missing:
                 if not insist:

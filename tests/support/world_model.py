@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from django.db.models import Sum
+from django.db.models import Q, Sum
 
 from sessions.models import VM, Snapshot
 from storage.models import Chunk, ChunkState
@@ -78,6 +78,17 @@ class Draft:
     expected: Saved | None
     key: uuid.UUID = field(default_factory=uuid.uuid4)
     acknowledged: Saved | None = None
+
+    @property
+    def is_answered(self) -> bool:
+        """Its snapshot is there: the same key has to be answered with it."""
+        return self.acknowledged is not None and not self.acknowledged.purged
+
+
+def named_by(tenant: Tenant, digests: list[str]) -> set[str]:
+    """Those that the tenant may name: through a row of its own, or the public's."""
+    rows = Chunk.objects.filter(Q(tenant=tenant) | Q(tenant=None), digest__in=map(bytes.fromhex, digests))
+    return {bytes(digest).hex() for digest in rows.values_list("digest", flat=True)}
 
 
 def check_accounts(people: list[Person]) -> None:
