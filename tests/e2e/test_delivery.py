@@ -113,6 +113,7 @@ def test_a_session_on_s3_behind_a_cdn(site: Site, profiles: Profiles) -> None:
     resumed.wait_running()
     assert "through-the-cdn" in resumed.run("cat /root/note")
     first = site.asked_of_the_service(before)
+    fetched = {path for _, path, _, _ in site.cdn.requests()}
     assert any(path.startswith("/chunks/t/") for path in first)
     assert traffic.chunks_of_the_service == []
     resumed.close()
@@ -128,7 +129,9 @@ def test_a_session_on_s3_behind_a_cdn(site: Site, profiles: Profiles) -> None:
     served = site.cdn.requests()[before:]
     assert [status for _, _, status, _ in served if status != 200] == []
     assert len(served) >= len(first)
-    assert site.asked_of_the_service(before) == []
+    # Read-ahead may have wanted more this time; what was here before does not come from the service again.
+    assert fetched.isdisjoint(site.asked_of_the_service(before))
+    assert not any(path.startswith("/chunks/t/") for path in site.asked_of_the_service(before))
     assert traffic.chunks_of_the_service == []
 
 

@@ -57,7 +57,7 @@ def test_keys_and_mouse_reach_the_machine(service: Service, profiles: Profiles) 
     console.run("modprobe -a psmouse mousedev; sleep 2; ls /dev/input/mice")
     console.run("(head -c 3 /dev/input/mice | od -An -td1 > /root/mouse) > /dev/null 2>&1 & sleep 1")
     open_screen(page)
-    page.keyboard.type("echo 'Typed, with Shift: {~}' > /root/typed\n", delay=20)
+    type_on_pc(page, "echo 'Typed, with Shift: {~}' > /root/typed\n")
     eventually(
         lambda: "Typed, with Shift: {~}" in console.run("cat /root/typed 2>/dev/null"),
         what="what was typed on the screen is in the file",
@@ -103,6 +103,16 @@ def test_graphics_are_shown_and_are_the_picture_of_a_save(service: Service, prof
     for found, colour in zip(colours, corners.values(), strict=True):
         assert near(found, colour), colours
     assert Console(page).state == "running"
+
+
+def type_on_pc(page: Page, text: str) -> None:
+    """As on a US keyboard: the browser's own typing would leave out the Shift key."""
+    shifted = {":": "Semicolon", "{": "BracketLeft", "}": "BracketRight", "~": "Backquote", ">": "Period"}
+    for character in text:
+        if character.isupper() or character in shifted:
+            page.keyboard.press(f"Shift+{shifted.get(character, f'Key{character}')}", delay=20)
+        else:
+            page.keyboard.type(character, delay=20)
 
 
 def near(found: list[int], colour: tuple[int, int, int]) -> bool:

@@ -5,22 +5,26 @@ from __future__ import annotations
 import inspect
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.utils import timezone
 
 from sessions.actions.vms import create_vm
 from sessions.models import VM, Snapshot
 from storage import nodes
+from storage.codec import encode_frame
 from storage.errors import ChunkNotFound, StoreUnavailable
+from storage.gc.orphans import ORPHAN_AGE, delete_orphans
 from storage.models import Chunk
 from storage.stores import ChunkStore, get_store
 from storage.stores.local import LocalStore
 from tests.support.faulty_store import FAULTS, Call, Fault, FaultyChunkStore, Method, fault_at
-from tests.support.machines import Machine, Refused, Socket, make_image, make_token, make_user
+from tests.support.machines import Machine, Refused, Socket, digest_of, make_image, make_token, make_user
 from tests.support.wire import InProcess, Reader
 from webvm.accounts.models import Tenant, User
 
@@ -169,6 +173,26 @@ async def test_a_commit_that_cannot_read(world: World, method: Method, fault: Fa
 def test_every_method_of_a_store_can_fail() -> None:
     public = {name for name, _ in inspect.getmembers(ChunkStore, inspect.isfunction) if name[0] != "_"}
     assert set(FAULTS) == set(get_args(Method)) == public
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("method", "fault"), every("list_spaces", "list_objects"))
+def test_a_listing_that_fails_deletes_nothing_that_is_known(
+    method: Method, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_image()
+    orphan, later = f"pub/{digest_of(b'nobody knows me')}", timezone.now() + ORPHAN_AGE * 2
+    get_store().put(orphan, encode_frame(b"nobody knows me"))
+    known = [f"pub/{bytes(digest).hex()}" for digest in Chunk.objects.values_list("digest", flat=True)]
+    store = FaultyChunkStore(get_store(), fault_at(method, fault), delay_s=0.001)
+    monkeypatch.setattr("storage.gc.orphans.get_store", lambda: store)
+    with suppress(StoreUnavailable):
+        delete_orphans(acting_user=None, now=later)
+    assert store.faults[fault]
+    assert all(get_store().exists(key) for key in known)
+    store.plan = lambda call: None
+    delete_orphans(acting_user=None, now=later)
+    assert not get_store().exists(orphan)
 
 
 @pytest.mark.parametrize(("method", "fault"), every("put", "get", "exists", "delete"))

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 from storage.errors import StoreUnavailable
-from storage.stores import ChunkStore
+from storage.stores import ChunkStore, StoredObject
 
-Method = Literal["put", "get", "exists", "delete"]
+T = TypeVar("T")
+Method = Literal["put", "get", "exists", "delete", "list_spaces", "list_objects"]
 Fault = Literal["error", "error_after", "delay", "truncate", "duplicate", "lie"]
 """`error`: `StoreUnavailable`, nothing done. `error_after`: done, but the answer is `StoreUnavailable`.
 `delay`: slow. `truncate`: half of the bytes, and success. `duplicate`: done twice. `lie`: success although
-nothing was done; a `get` answers other bytes, `exists` the opposite."""
+nothing was done; a `get` answers other bytes, `exists` the opposite, a listing nothing."""
 
 FAULTS: dict[Method, tuple[Fault, ...]] = {
     "put": ("error", "error_after", "delay", "truncate", "duplicate", "lie"),
     "get": ("error", "error_after", "delay", "truncate", "duplicate", "lie"),
     "exists": ("error", "error_after", "delay", "duplicate", "lie"),
     "delete": ("error", "error_after", "delay", "duplicate", "lie"),
+    "list_spaces": ("error", "error_after", "delay", "truncate", "duplicate", "lie"),
+    "list_objects": ("error", "error_after", "delay", "truncate", "duplicate", "lie"),
 }
 """What can go wrong with each method."""
 
@@ -76,6 +79,23 @@ class FaultyChunkStore:
             return
         for _ in range(2 if fault == "duplicate" else 1):
             self.inner.delete(key)
+        self._end(fault)
+
+    def list_spaces(self) -> Iterator[str]:
+        fault = self._begin("list_spaces", "")
+        yield from self._listed(self.inner.list_spaces(), fault)
+
+    def list_objects(self, space: str, prefix: str = "") -> Iterator[StoredObject]:
+        fault = self._begin("list_objects", space)
+        yield from self._listed(self.inner.list_objects(space, prefix), fault)
+
+    def _listed(self, found: Iterator[T], fault: Fault | None) -> Iterator[T]:
+        everything = list(found)
+        if fault == "lie":
+            return
+        yield from everything[: len(everything) // 2] if fault == "truncate" else everything
+        if fault == "duplicate":
+            yield from everything
         self._end(fault)
 
     def _begin(self, method: Method, key: str) -> Fault | None:

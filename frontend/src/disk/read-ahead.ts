@@ -6,7 +6,13 @@
 /** Read-ahead starts with this many chunks once reads follow each other and doubles up to the limit. */
 const RUN_FIRST = 1;
 const RUN_LIMIT = 8;
-/** So far ahead of the guest a trail is followed, in chunks, and so many of them are under way together. */
+/**
+ * A guest is on a trail when it has read a second chunk of it, no further behind the first than this: one chunk of a library is read
+ * by every program. It is then followed so far ahead of the guest, in chunks, at first, twice as far with each read, and at most; so
+ * many are under way together.
+ */
+const STEP = 8;
+const TRAIL_FIRST = 4;
 const TRAIL_WINDOW = 32;
 const TRAIL_AT_ONCE = 4;
 
@@ -26,7 +32,8 @@ export class ReadAhead {
   private ahead = RUN_FIRST;
   /** Chunk number → its trail and place there. The first trail that has a chunk is the one that leads on from it. */
   private readonly places = new Map<number, { trail: readonly number[]; at: number }>();
-  private following: { trail: readonly number[]; next: number; end: number } | undefined;
+  private following:
+    { trail: readonly number[]; at: number; window: number; next: number; end: number } | undefined;
   private underWay = 0;
 
   constructor(private readonly options: ReadAheadOptions) {
@@ -62,12 +69,16 @@ export class ReadAhead {
     const place = this.places.get(chunk);
     if (!place) return;
     const { trail, at } = place;
-    const end = Math.min(trail.length, at + 1 + TRAIL_WINDOW);
-    if (this.following?.trail === trail) {
-      // A guest that jumps about in its trail does not make us fetch what lies behind it again.
-      this.following.next = Math.max(this.following.next, at + 1);
-      this.following.end = Math.max(this.following.end, end);
-    } else this.following = { trail, next: at + 1, end };
+    const { following } = this;
+    if (following?.trail !== trail || at - following.at > Math.max(STEP, following.window)) {
+      this.following = { trail, at, window: 0, next: at + 1, end: at + 1 };
+      return;
+    }
+    if (at <= following.at) return; // read again, or out of order
+    following.at = at;
+    following.window = Math.min(TRAIL_WINDOW, Math.max(TRAIL_FIRST, following.window * 2));
+    following.next = Math.max(following.next, at + 1);
+    following.end = Math.min(trail.length, at + 1 + following.window);
     this.pump();
   }
 
