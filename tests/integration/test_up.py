@@ -20,7 +20,6 @@ from webvm.up.locks import read_status
 
 NO_IMAGE = {"WEBVM_STARTER_RECIPE": ""}
 WITHIN_S = 60.0
-AGAIN_S = 10.0  # the promise for a used data directory, on a machine that is not busy
 
 
 @pytest.fixture
@@ -72,7 +71,8 @@ def run_to_its_end(service: Service) -> tuple[int, str]:
 
 
 def test_it_works_twice(service: Service) -> None:
-    """Pages, their files and the sign-in link are there; the second start is quick and does nothing again."""
+    """Pages, their files and the sign-in link are there; the second start does nothing again. (How long it
+    takes is measured by tests.bench: a busy machine says nothing about it.)"""
     service.start(WITHIN_S)
     assert status_of(service.url + "/") == 200
     assert status_of(service.sign_in_link.partition("#")[0]) == 200
@@ -84,8 +84,9 @@ def test_it_works_twice(service: Service) -> None:
     assert read_status(service.data_dir) is None
 
     seen = len(service.output)
-    assert service.start(WITHIN_S) < AGAIN_S
-    assert "Preparing the database" not in service.output[seen:]
+    service.start(WITHIN_S)
+    done = [line for line in service.output[seen:].splitlines() if "\N{CHECK MARK}" in line]
+    assert all("Starting the server" in line for line in done), done
     assert service.sign_in_link != first_link, "nobody has used the first one, so there is a new one"
     assert status_of(service.url + "/") == 200
 
