@@ -31,7 +31,7 @@ function compressed(): Plugin {
   };
 }
 
-// Two entries, found by Django through the manifest. Everything is an external file of our own origin: the pages'
+// The entries, found by Django through the manifest. Everything is an external file of our own origin: the pages'
 // Content-Security-Policy allows no inline script, no data: module and no eval beyond WebAssembly.
 export default defineConfig({
   base: "/static/app/",
@@ -45,6 +45,7 @@ export default defineConfig({
     chunkSizeWarningLimit: 1024,
     rolldownOptions: {
       input: {
+        early: resolve(import.meta.dirname, "src/machine/early.ts"),
         console: resolve(import.meta.dirname, "src/console/main.ts"),
         pages: resolve(import.meta.dirname, "src/pages/main.ts"),
       },

@@ -27,7 +27,7 @@ CLIENT_DIR = Path(_folder) / "dist"
     json.dumps(
         {
             f"src/{name}/main.ts": {"file": f"{name}.js", "name": name, "isEntry": True}
-            for name in ("pages", "console")
+            for name in ("pages", "early", "console")
         }
     )
 )

@@ -45,8 +45,10 @@ def read_manifest() -> dict[str, dict[str, Any]]:
 
 
 @register.simple_tag
-def vite(name: str) -> SafeString:
-    """Stylesheets, preloads and the module script of entry `name`."""
+def vite(name: str, *, at_once: bool = False) -> SafeString:
+    """Stylesheets, preloads and the module script of entry `name`; `at_once`: it runs as soon as it is
+    there, not after the page was parsed.
+    """
     manifest = read_manifest()
     key = next((k for k, v in manifest.items() if v.get("isEntry") and v.get("name") == name), None)
     if key is None:
@@ -62,8 +64,9 @@ def vite(name: str) -> SafeString:
     sheets = [(static(f"app/{file}"),) for file in css]
     preloads = [(static(f"app/{manifest[k]['file']}"),) for k in wanted[1:]]
     return format_html(
-        '{}{}<script type="module" src="{}"></script>',
+        '{}{}<script type="module"{} src="{}"></script>',
         format_html_join("", '<link rel="stylesheet" href="{}">', sheets),
         format_html_join("", '<link rel="modulepreload" href="{}">', preloads),
+        SafeString(" async") if at_once else "",
         static(f"app/{manifest[key]['file']}"),
     )

@@ -2,7 +2,8 @@
 
 import "./console.css";
 import { asideOf, browserJournals, startJournal } from "../journal/opening";
-import { startMachine, startWorker } from "../machine/client";
+import { startMachine } from "../machine/client";
+import { takeWorker } from "../machine/early";
 import { openWebSocket } from "../sync/connection";
 import { ConsoleTerminal } from "../terminal/terminal";
 import { encodePicture, shrink } from "../terminal/thumbnail";
@@ -50,17 +51,6 @@ function sessionName(vm: string): { session: string; keep(name: string): void } 
   };
 }
 
-/** Starts loading the worker at once, for the first who asks. One whose script did not load is nobody's. */
-function earlyWorker(): () => Worker {
-  let early: Worker | undefined = startWorker();
-  early.addEventListener("error", () => (early = undefined), { once: true });
-  return () => {
-    const worker = early ?? startWorker();
-    early = undefined;
-    return worker;
-  };
-}
-
 async function openConsole(): Promise<void> {
   const root = byId("console");
   const vm = root.dataset["vm"] ?? "";
@@ -78,7 +68,6 @@ async function openConsole(): Promise<void> {
   const preferences = loadPreferences();
   const api = new Api(csrfFromPage);
   const run = sessionName(vm);
-  const nextWorker = earlyWorker();
   const socketUrl = (id: string): string =>
     `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws/vms/${id}/`;
   const brought = descriptorFromPage();
@@ -129,7 +118,7 @@ async function openConsole(): Promise<void> {
     terminal,
     phases,
     openSocket: openWebSocket,
-    startWorker: nextWorker,
+    startWorker: takeWorker,
     startMachine,
     journal,
     takePicture: () => encodePicture(tabs.current === "screen" ? shrink(screen.element) : terminal.picture()),

@@ -21,10 +21,17 @@ let lastLocate = 0;
 /** There is one save at a time, so one such question at most. */
 let giveExtra: ((bytes: Uint8Array | undefined) => void) | undefined;
 
+const compileWasm = (): Promise<WebAssembly.Module> => WebAssembly.compileStreaming(fetch(wasmUrl));
+// Begun before anybody asks: the page may still be reading its own script. What fails here is tried again when it is asked for.
+const compiled = compileWasm().catch(compileWasm);
+const cache = openBrowserCache();
+compiled.catch(() => undefined);
+cache.catch(() => undefined);
+
 const session = new Session({
   fetch: (url, init) => fetch(url, init),
-  openCache: openBrowserCache,
-  compileWasm: () => WebAssembly.compileStreaming(fetch(wasmUrl)),
+  openCache: () => cache,
+  compileWasm: () => compiled,
   locate: (request) =>
     new Promise((resolve, reject) => {
       const id = ++lastLocate;
