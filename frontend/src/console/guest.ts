@@ -7,13 +7,20 @@ export function setClock(machine: MachineClient): void {
 }
 
 /** 32 fresh random bytes: two copies of one snapshot never share random numbers. */
-export function reseed(machine: MachineClient): void {
+function reseed(machine: MachineClient): void {
   const bytes = crypto.getRandomValues(new Uint8Array(32));
   machine.sendAgent(`reseed ${Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("")}`);
 }
 
 export function resize(machine: MachineClient, columns: number, rows: number): void {
   machine.sendAgent(`resize ${columns} ${rows}`);
+}
+
+/** What every guest is told that has just come up: the time, fresh random numbers, the terminal's size. */
+export function greet(machine: MachineClient, columns: number, rows: number): void {
+  setClock(machine);
+  reseed(machine);
+  resize(machine, columns, rows);
 }
 
 /** A guest that has nothing else to do answers in a few milliseconds; a save does not wait longer for one that does not. */

@@ -4,13 +4,13 @@
  */
 
 import type { MachineClient, MachineStats } from "../machine/client";
-import type { MachineEvents, MachineState } from "../machine/machine";
-import { Expected, describe } from "../sync/errors";
-import type { Descriptor } from "./api";
+import type { MachineEvents } from "../machine/machine";
+import { Expected } from "../sync/errors";
 import { Background } from "./background";
-import { agentAnswers, promptAppears, reseed, resize, setClock } from "./guest";
 import { copyVm } from "./copies";
+import { resize, setClock } from "./guest";
 import { Holding } from "./holding";
+import { MachineRun } from "./machine-run";
 import type { PublicState, SaveReport, SessionOptions, SessionView } from "./model";
 import { Saving } from "./saving";
 import { ScreenSharing } from "./screen-sharing";
@@ -19,34 +19,27 @@ import type { SyncClient } from "../sync/client";
 export class Session {
   private readonly options: SessionOptions;
   private readonly listeners = new Set<(view: SessionView) => void>();
+  private readonly run: MachineRun;
   private readonly saving: Saving;
   private readonly holding: Holding;
   private readonly background: Background;
   private readonly sharing: ScreenSharing;
   private handingOver: string | undefined;
-  private machine: MachineClient | undefined;
-  private descriptor: Descriptor | undefined;
-  private machineState: MachineState = "loading";
-  private booting: AbortController | undefined;
-  private failure: SessionView["failure"];
-  private loading: SessionView["loading"];
   private pausedByPerson = false;
   private pausedByFlood = false;
-  private waitingForDisk = false;
-  private run = 0;
-  private opened = false;
   /** Disk traffic in bytes, for the activity light. */
   onDisk: (read: number, written: number) => void = () => undefined;
 
   constructor(options: SessionOptions) {
     this.options = options;
-    this.saving = new Saving(options, () => this.changed());
+    const changed = (): void => this.changed();
+    this.saving = new Saving(options, changed);
     this.holding = new Holding(options, {
       online: () => this.leaseIsOurs(),
       conflict: () => {
-        if (this.mustStandStill() && !this.loading) void this.machine?.pause();
+        if (this.mustStandStill() && !this.run.loading) void this.run.client?.pause();
       },
-      changed: () => this.changed(),
+      changed,
       saving: () => this.saving.busy,
       asked: (by) => void this.handOver(by),
       watched: (fresh) => this.sharing.watched(fresh),
@@ -56,13 +49,30 @@ export class Session {
       journal: options.journal,
       saving: this.saving,
       holding: this.holding,
-      machine: () => {
-        const usable = !this.loading && !this.failure && !this.booting && this.handingOver === undefined;
-        return usable ? this.machine : undefined;
-      },
+      machine: () => (this.handingOver === undefined ? this.run.usable : undefined),
       round: () => this.saveBy((machine, sync) => this.saving.runRound(machine, sync)),
-      journalRound: () => this.saving.runJournalRound(this.startedMachine()),
-      changed: () => this.changed(),
+      journalRound: () => this.saving.runJournalRound(this.run.startedMachine()),
+      changed,
+    });
+    this.run = new MachineRun(options, {
+      changed,
+      opening: ({ snapshot }) => {
+        this.holding.head = snapshot?.id ?? null;
+        this.holding.checkHead();
+      },
+      started: ({ vm }) => this.background.autosave.set(vm.autosave_seconds),
+      output: (bytes) => {
+        this.background.active();
+        this.saving.guestMoved(false);
+        options.terminal.write(bytes);
+        this.sharing.output(bytes);
+      },
+      screenRestored: () => this.sharing.output(),
+      disk: ({ read, written, dirtyBlocks }) => {
+        this.saving.dirtyBlocks = dirtyBlocks;
+        this.onDisk(read, written);
+      },
+      mustStandStill: () => this.mustStandStill(),
     });
   }
 
@@ -70,7 +80,7 @@ export class Session {
     const lease = this.holding.sync.state;
     return {
       state: this.publicState(),
-      machine: this.machineState,
+      machine: this.run.state,
       lease: lease.kind,
       saving: this.saving.view,
       autosave: this.background.autosave.view,
@@ -78,11 +88,11 @@ export class Session {
       watching: this.sharing.watching,
       handingOver: this.handingOver,
       conflict: this.holding.conflict,
-      failure: this.failure,
-      loading: this.loading,
+      failure: this.run.failure,
+      loading: this.run.loading,
       unsaved: this.saving.unsaved,
       dirtyBlocks: this.saving.dirtyBlocks,
-      waitingForDisk: this.waitingForDisk,
+      waitingForDisk: this.run.waitingForDisk,
       head: this.holding.head ?? null,
     };
   }
@@ -94,94 +104,38 @@ export class Session {
   }
 
   /** Loads the machine as it was last saved and runs it. Failures end up in `view.failure`. */
-  async start(): Promise<void> {
-    const run = ++this.run;
-    const { api, terminal, phases } = this.options;
-    this.failure = undefined;
-    this.booting?.abort();
-    this.machineState = "loading";
-    this.loading = { phase: "descriptor", done: 0, total: 0 };
-    this.changed();
-    void this.machine?.destroy();
-    this.machine = undefined;
-    const worker = this.options.startWorker();
-    // Its script may fail to load, perhaps before there is a machine to hear of it.
-    worker.addEventListener("error", () => {
-      if (run !== this.run || !this.loading) return;
-      this.run++;
-      void this.machine?.destroy();
-      this.machine = undefined;
-      this.loading = undefined;
-      this.failure = {
-        message: "The emulator could not be loaded. Check the network and try again.",
-        retry: "start",
-      };
-      this.changed();
-    });
-    try {
-      // The page brought one; a later start asks again, since there may be a newer save.
-      const brought = this.opened ? undefined : this.options.descriptor;
-      this.opened = true;
-      const descriptor = brought ?? (await api.open(this.options.descriptorUrl));
-      if (run !== this.run) return;
-      phases.mark("descriptor");
-      this.descriptor = descriptor;
-      this.holding.head = descriptor.snapshot?.id ?? null;
-      this.holding.checkHead();
-      const locate: Parameters<SessionOptions["startMachine"]>[0]["locate"] = (request) =>
-        api.locate(descriptor.locate_url, request);
-      const machine = this.options.startMachine({ descriptor, worker, locate });
-      this.machine = machine;
-      this.listen(machine);
-      const started = await machine.start();
-      if (run !== this.run) return;
-      phases.mark("started");
-      this.loading = undefined;
-      this.background.autosave.set(descriptor.vm.autosave_seconds);
-      this.greet(machine);
-      if (started.resumed) {
-        // An image's own snapshot brings no screen: Enter makes the shell show its prompt.
-        if (started.extra) phases.mark("usable");
-        else machine.sendConsole(new Uint8Array([13]));
-      } else this.followBoot(machine);
-      if (this.mustStandStill()) await machine.pause();
-    } catch (error) {
-      if (run !== this.run) return;
-      worker.terminate();
-      this.loading = undefined;
-      this.failure = { message: describe(error), retry: "start" };
-    }
-    this.changed();
-    terminal.fit();
+  start(): Promise<void> {
+    return this.run.start();
   }
 
   /** Bytes typed by a person or a script. Lost while the machine is being loaded or somebody else has it. */
   input(bytes: Uint8Array): void {
-    if (!this.machine || this.loading || this.holding.conflict) return;
+    const { client, loading } = this.run;
+    if (!client || loading || this.holding.conflict) return;
     this.saving.touch();
     this.background.active();
-    this.machine.sendConsole(bytes);
+    client.sendConsole(bytes);
   }
 
   key(code: string, down: boolean): void {
     if (down) this.saving.touch();
-    this.machine?.sendKey({ code, down });
+    this.run.client?.sendKey({ code, down });
   }
 
   mouse(event: { dx: number; dy: number; buttons: number; wheel: number }): void {
     if (event.buttons) this.saving.touch();
-    this.machine?.sendMouse(event);
+    this.run.client?.sendMouse(event);
   }
 
   /** The terminal has a new size. */
   resized(columns: number, rows: number): void {
-    if (this.machine && !this.loading) resize(this.machine, columns, rows);
+    if (this.run.client && !this.run.loading) resize(this.run.client, columns, rows);
     this.sharing.output();
   }
 
   /** Sends the VGA screen to `listener` until the returned function is called. */
   watchScreen(listener: MachineEvents["screen"]): () => void {
-    const machine = this.machine;
+    const machine = this.run.client;
     if (!machine) return () => undefined;
     const stop = machine.on("screen", listener);
     machine.watchScreen(true);
@@ -193,34 +147,31 @@ export class Session {
 
   async pause(): Promise<void> {
     this.pausedByPerson = true;
-    await this.machine?.pause();
+    await this.run.client?.pause();
     this.changed();
   }
 
   async resume(): Promise<void> {
     this.pausedByPerson = false;
-    await this.runOn();
+    await this.run.runOn();
   }
 
   /** The guest prints faster than the terminal shows: it stands still for a moment, and nothing is lost. */
   async flood(on: boolean): Promise<void> {
     this.pausedByFlood = on;
-    if (on) await this.machine?.pause();
-    else await this.runOn();
+    if (on) await this.run.client?.pause();
+    else await this.run.runOn();
   }
 
   /** The tab was hidden or the computer asleep: the guest's clock may be behind, the network back. */
   wokeUp(): void {
-    if (this.machine && this.machineState === "running") setClock(this.machine);
+    if (this.run.client && this.run.state === "running") setClock(this.run.client);
     this.holding.sync.poke();
   }
 
   /** "Try again" of a failure. */
-  async retry(): Promise<void> {
-    if (this.failure?.retry !== "disk") return this.start();
-    this.failure = undefined;
-    this.changed();
-    await this.machine?.retryDisk();
+  retry(): Promise<void> {
+    return this.run.retry();
   }
 
   /** Saves disk and memory as they are now. Rejects with `Expected` or `Cancelled`; a conflict is then in the view. */
@@ -233,12 +184,12 @@ export class Session {
   /** How often the machine saves by itself, 0: never. Kept with the VM. */
   async setAutosave(seconds: number): Promise<void> {
     await this.options.api.setAutosave(this.options.vm, seconds);
-    if (this.descriptor) this.descriptor.vm.autosave_seconds = seconds;
+    if (this.run.descriptor) this.run.descriptor.vm.autosave_seconds = seconds;
     this.background.autosave.set(seconds);
   }
 
   get autosaveSeconds(): number {
-    return this.descriptor?.vm.autosave_seconds ?? 0;
+    return this.run.descriptor?.vm.autosave_seconds ?? 0;
   }
 
   cancelSave(): void {
@@ -255,7 +206,7 @@ export class Session {
 
   /** Shows what whoever has the machine sees; the machine that was loaded here goes. */
   watch(on: boolean): void {
-    if (on) this.unload();
+    if (on) this.run.unload();
     this.sharing.watch(on);
     this.changed();
   }
@@ -270,14 +221,14 @@ export class Session {
    * nothing dropped. Resolves with the new VM's id.
    */
   async keepAsCopy(): Promise<string> {
-    const machine = this.startedMachine();
+    const machine = this.run.startedMachine();
     await machine.pause();
     const vm = await copyVm(this.options, this.holding.head ?? null);
     const sync = this.holding.newSync(vm);
     try {
       await sync.whenOnline();
       const expectedHead = sync.state.kind === "online" ? sync.state.head : null;
-      const message = `Kept from ${this.descriptor?.vm.name ?? "another machine"}`;
+      const message = `Kept from ${this.run.descriptor?.vm.name ?? "another machine"}`;
       await this.saving.save({ machine, sync, message, expectedHead });
       this.saving.forget();
     } finally {
@@ -294,16 +245,14 @@ export class Session {
 
   /** Gives the lease back and stops everything. */
   close(): void {
-    this.run++;
-    this.booting?.abort();
     this.background.autosave.close();
     this.sharing.close();
     this.holding.sync.close();
-    void this.machine?.destroy();
+    this.run.close();
   }
 
   async stats(): Promise<{ machine: MachineStats | null; saves: SaveReport[]; socketBytes: number }> {
-    const machine = this.machine ? await this.machine.stats() : null;
+    const machine = (await this.run.client?.stats()) ?? null;
     return {
       machine,
       saves: this.saving.reports.map((report) => ({ ...report })),
@@ -318,8 +267,8 @@ export class Session {
     this.changed();
     try {
       await this.holding.sync.giveUp(by, async () => {
-        if (!this.machine || this.loading || !(this.saving.worked || this.saving.worthSaving)) return;
-        await this.machine.pause();
+        if (!this.run.client || this.run.loading || !(this.saving.worked || this.saving.worthSaving)) return;
+        await this.run.client.pause();
         // A save that is under way has left out what the guest did since.
         await this.saving.settled();
         await this.saveBy((machine, sync) => this.saving.save({ machine, sync, message: "", kind: "auto" }));
@@ -331,7 +280,7 @@ export class Session {
       // Not saved: the machine runs on here until it is taken.
     }
     this.handingOver = undefined;
-    void this.runOn();
+    void this.run.runOn();
   }
 
   /** A save of any kind into this VM: its snapshot is the head then. */
@@ -340,7 +289,7 @@ export class Session {
   ): Promise<SaveReport> {
     const { sync } = this.holding;
     try {
-      const report = await save(this.startedMachine(), sync);
+      const report = await save(this.run.startedMachine(), sync);
       if (sync === this.holding.sync) this.holding.head = report.snapshot;
       return report;
     } catch (error) {
@@ -350,22 +299,6 @@ export class Session {
     }
   }
 
-  private unload(): void {
-    this.run++;
-    this.booting?.abort();
-    this.booting = undefined;
-    this.loading = undefined;
-    this.failure = undefined;
-    void this.machine?.destroy();
-    this.machine = undefined;
-    this.machineState = "paused";
-  }
-
-  private startedMachine(): MachineClient {
-    if (!this.machine || this.loading) throw new Expected("not_started", "The machine has not started yet.");
-    return this.machine;
-  }
-
   private leaseIsOurs(): void {
     this.options.phases.mark("lease");
     if (this.sharing.watching) {
@@ -373,15 +306,15 @@ export class Session {
       void this.start();
       return;
     }
-    if (this.holding.headMoved && !this.saving.worked && !this.loading) {
+    if (this.holding.headMoved && !this.saving.worked && !this.run.loading) {
       // Nothing was done here that could be lost: simply the newer save.
       void this.start();
       return;
     }
     this.holding.checkHead();
     // The disk reads that failed for want of a connection: nobody has to press a button for those.
-    if (this.failure?.retry === "disk") void this.retry();
-    else void this.runOn();
+    if (this.run.failure?.retry === "disk") void this.retry();
+    else void this.run.runOn();
   }
 
   private mustStandStill(): boolean {
@@ -393,102 +326,12 @@ export class Session {
     );
   }
 
-  private async runOn(): Promise<void> {
-    const machine = this.machine;
-    if (machine && this.machineState === "paused" && !this.mustStandStill()) {
-      await machine.run();
-      setClock(machine);
-    }
-    this.changed();
-  }
-
-  private listen(machine: MachineClient): void {
-    const { terminal, phases } = this.options;
-    const mine =
-      <A extends unknown[]>(listener: (...args: A) => void) =>
-      (...args: A): void => {
-        if (this.machine === machine) listener(...args);
-      };
-    machine.on(
-      "console",
-      mine((bytes) => {
-        phases.mark("first_output");
-        if (!this.loading && !this.booting) phases.mark("usable");
-        this.background.active();
-        this.saving.guestMoved(false);
-        terminal.write(bytes);
-        this.sharing.output(bytes);
-      }),
-    );
-    machine.on(
-      "extra",
-      mine((bytes) => {
-        if (terminal.restore(bytes)) phases.mark("screen_restored");
-        this.sharing.output();
-      }),
-    );
-    machine.on(
-      "progress",
-      mine((progress) => {
-        if (!this.loading) return;
-        this.loading = progress;
-        this.changed();
-      }),
-    );
-    machine.on(
-      "disk",
-      mine((activity) => {
-        this.saving.dirtyBlocks = activity.dirtyBlocks;
-        this.waitingForDisk = activity.waiting;
-        this.onDisk(activity.read, activity.written);
-        this.changed();
-      }),
-    );
-    machine.on(
-      "state",
-      mine((state, message) => {
-        this.machineState = state;
-        if (state === "stopped-on-disk")
-          this.failure = { message: message ?? "A part of the disk could not be read.", retry: "disk" };
-        else if (state === "error")
-          this.failure = { message: message ?? "The machine stopped.", retry: "start" };
-        else if (this.failure?.retry === "disk") this.failure = undefined;
-        this.changed();
-      }),
-    );
-  }
-
-  private greet(machine: MachineClient): void {
-    const { columns, rows } = this.options.terminal;
-    setClock(machine);
-    reseed(machine);
-    resize(machine, columns, rows);
-  }
-
-  /** A cold boot is over when the agent answers, or (a guest without one) when the screen shows a prompt. */
-  private followBoot(machine: MachineClient): void {
-    const booting = new AbortController();
-    this.booting = booting;
-    const { signal } = booting;
-    const up = [
-      agentAnswers(machine, signal),
-      promptAppears(() => this.options.terminal.screenText(), signal),
-    ];
-    void Promise.race(up).then(() => {
-      const over = signal.aborted;
-      booting.abort();
-      this.booting = undefined;
-      if (!over) this.greet(machine);
-      this.changed();
-    });
-  }
-
   private publicState(): PublicState {
-    if (this.failure) return "error";
-    if (this.loading || this.machineState === "loading") return "loading";
+    if (this.run.failure) return "error";
+    if (this.run.loading || this.run.state === "loading") return "loading";
     if (this.saving.view) return "saving";
-    if (this.machineState === "paused" && !(this.pausedByFlood && !this.pausedByPerson)) return "paused";
-    return this.booting ? "booting" : "running";
+    if (this.run.state === "paused" && !(this.pausedByFlood && !this.pausedByPerson)) return "paused";
+    return this.run.booting ? "booting" : "running";
   }
 
   private changed(): void {

@@ -1,0 +1,244 @@
+/** The machine of a session: it is opened, started and listened to here. Who has it, and what is saved of it, are others' matter. */
+
+import type { MachineClient } from "../machine/client";
+import type { MachineEvents, MachineState } from "../machine/machine";
+import { Expected, describe } from "../sync/errors";
+import type { Descriptor } from "./api";
+import { agentAnswers, greet, promptAppears, setClock } from "./guest";
+import type { Failure, SessionOptions, SessionView } from "./model";
+
+export interface MachineRunEvents {
+  changed(): void;
+  /** What is about to be loaded. */
+  opening(descriptor: Descriptor): void;
+  /** The guest runs, or boots. */
+  started(descriptor: Descriptor): void;
+  output(bytes: Uint8Array): void;
+  /** The terminal shows the screen that was saved with the machine. */
+  screenRestored(): void;
+  disk(activity: Parameters<MachineEvents["disk"]>[0]): void;
+  /** Whether the guest must not run at the moment. */
+  mustStandStill(): boolean;
+}
+
+export class MachineRun {
+  state: MachineState = "loading";
+  failure: Failure | undefined;
+  loading: SessionView["loading"];
+  waitingForDisk = false;
+  descriptor: Descriptor | undefined;
+  private machine: MachineClient | undefined;
+  private boot: AbortController | undefined;
+  /** Counts the starts: what belongs to an earlier one is over. */
+  private current = 0;
+  private opened = false;
+
+  constructor(
+    private readonly options: SessionOptions,
+    private readonly events: MachineRunEvents,
+  ) {}
+
+  /** As soon as there is one: it may be loading. */
+  get client(): MachineClient | undefined {
+    return this.machine;
+  }
+
+  get booting(): boolean {
+    return this.boot !== undefined;
+  }
+
+  /** The machine, when it is neither loading, booting nor failed. */
+  get usable(): MachineClient | undefined {
+    return this.loading || this.failure || this.boot ? undefined : this.machine;
+  }
+
+  /** Throws `Expected` when there is none. */
+  startedMachine(): MachineClient {
+    if (!this.machine || this.loading) throw new Expected("not_started", "The machine has not started yet.");
+    return this.machine;
+  }
+
+  /** Loads the machine as it was last saved and runs it. Failures end up in `failure`. */
+  async start(): Promise<void> {
+    const { phases, terminal } = this.options;
+    const run = ++this.current;
+    this.failure = undefined;
+    this.boot?.abort();
+    this.state = "loading";
+    this.loading = { phase: "descriptor", done: 0, total: 0 };
+    this.events.changed();
+    void this.machine?.destroy();
+    this.machine = undefined;
+    const worker = this.startWorker(run);
+    try {
+      const descriptor = await this.open();
+      if (run !== this.current) return;
+      phases.mark("descriptor");
+      this.descriptor = descriptor;
+      this.events.opening(descriptor);
+      const machine = this.options.startMachine({
+        descriptor,
+        worker,
+        locate: (request) => this.options.api.locate(descriptor.locate_url, request),
+      });
+      this.machine = machine;
+      this.listen(machine);
+      const started = await machine.start();
+      if (run !== this.current) return;
+      phases.mark("started");
+      this.loading = undefined;
+      this.events.started(descriptor);
+      this.greet(machine);
+      if (started.resumed) {
+        // An image's own snapshot brings no screen: Enter makes the shell show its prompt.
+        if (started.extra) phases.mark("usable");
+        else machine.sendConsole(new Uint8Array([13]));
+      } else this.followBoot(machine);
+      if (this.events.mustStandStill()) await machine.pause();
+    } catch (error) {
+      if (run !== this.current) return;
+      worker.terminate();
+      this.loading = undefined;
+      this.failure = { message: describe(error), retry: "start" };
+    }
+    this.events.changed();
+    terminal.fit();
+  }
+
+  /** "Try again" of a failure. */
+  async retry(): Promise<void> {
+    if (this.failure?.retry !== "disk") return this.start();
+    this.failure = undefined;
+    this.events.changed();
+    await this.machine?.retryDisk();
+  }
+
+  /** Lets a paused guest run on, unless something speaks against it. */
+  async runOn(): Promise<void> {
+    const machine = this.machine;
+    if (machine && this.state === "paused" && !this.events.mustStandStill()) {
+      await machine.run();
+      setClock(machine);
+    }
+    this.events.changed();
+  }
+
+  /** The machine goes, saved or not. */
+  unload(): void {
+    this.current++;
+    this.boot?.abort();
+    this.boot = undefined;
+    this.loading = undefined;
+    this.failure = undefined;
+    void this.machine?.destroy();
+    this.machine = undefined;
+    this.state = "paused";
+  }
+
+  close(): void {
+    this.current++;
+    this.boot?.abort();
+    void this.machine?.destroy();
+  }
+
+  private startWorker(run: number): Worker {
+    const worker = this.options.startWorker();
+    // Its script may fail to load, perhaps before there is a machine to hear of it.
+    worker.addEventListener("error", () => {
+      if (run !== this.current || !this.loading) return;
+      this.current++;
+      void this.machine?.destroy();
+      this.machine = undefined;
+      this.loading = undefined;
+      this.failure = {
+        message: "The emulator could not be loaded. Check the network and try again.",
+        retry: "start",
+      };
+      this.events.changed();
+    });
+    return worker;
+  }
+
+  /** The page brought a descriptor; a later start asks again, since there may be a newer save. */
+  private async open(): Promise<Descriptor> {
+    const brought = this.opened ? undefined : this.options.descriptor;
+    this.opened = true;
+    return brought ?? (await this.options.api.open(this.options.descriptorUrl));
+  }
+
+  private listen(machine: MachineClient): void {
+    const { terminal, phases } = this.options;
+    const mine =
+      <A extends unknown[]>(listener: (...args: A) => void) =>
+      (...args: A): void => {
+        if (this.machine === machine) listener(...args);
+      };
+    machine.on(
+      "console",
+      mine((bytes) => {
+        phases.mark("first_output");
+        if (!this.loading && !this.boot) phases.mark("usable");
+        this.events.output(bytes);
+      }),
+    );
+    machine.on(
+      "extra",
+      mine((bytes) => {
+        if (terminal.restore(bytes)) phases.mark("screen_restored");
+        this.events.screenRestored();
+      }),
+    );
+    machine.on(
+      "progress",
+      mine((progress) => {
+        if (!this.loading) return;
+        this.loading = progress;
+        this.events.changed();
+      }),
+    );
+    machine.on(
+      "disk",
+      mine((activity) => {
+        this.waitingForDisk = activity.waiting;
+        this.events.disk(activity);
+        this.events.changed();
+      }),
+    );
+    machine.on(
+      "state",
+      mine((state, message) => this.stateChanged(state, message)),
+    );
+  }
+
+  private stateChanged(state: MachineState, message: string | undefined): void {
+    this.state = state;
+    if (state === "stopped-on-disk")
+      this.failure = { message: message ?? "A part of the disk could not be read.", retry: "disk" };
+    else if (state === "error") this.failure = { message: message ?? "The machine stopped.", retry: "start" };
+    else if (this.failure?.retry === "disk") this.failure = undefined;
+    this.events.changed();
+  }
+
+  private greet(machine: MachineClient): void {
+    const { columns, rows } = this.options.terminal;
+    greet(machine, columns, rows);
+  }
+
+  /** A cold boot is over when the agent answers, or (a guest without one) when the screen shows a prompt. */
+  private followBoot(machine: MachineClient): void {
+    const boot = new AbortController();
+    this.boot = boot;
+    const { signal } = boot;
+    const up = [
+      agentAnswers(machine, signal),
+      promptAppears(() => this.options.terminal.screenText(), signal),
+    ];
+    void Promise.race(up).then(() => {
+      const over = signal.aborted;
+      boot.abort();
+      this.boot = undefined;
+      if (!over) this.greet(machine);
+      this.events.changed();
+    });
+  }
+}
