@@ -2,229 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-from urllib.parse import urlsplit
-from uuid import UUID
-
 import pytest
 from django.db import connection, transaction
 from django.db.models import Sum
 from django.test.utils import CaptureQueriesContext
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from storage import nodes
-from storage.chunks import HomeId, find_missing, put_chunk, read_raw
-from storage.codec import decode_verified, digest_of, encode_frame
+from storage.chunks import find_missing, read_raw
+from storage.codec import digest_of
 from storage.commits import accept_device
-from storage.errors import BadChunk, BadIndex, ChunkNotFound, MissingChunks, StoreUnavailable
+from storage.errors import BadIndex, ChunkNotFound, MissingChunks
 from storage.index import (
     LEAF_BLOCKS,
     Extent,
-    Interior,
-    build_index,
-    decode_node,
     encode_node,
     make_interior,
     make_leaf,
 )
 from storage.models import Chunk
-from storage.signing import signed_member
-from storage.stores import get_store
-from storage.walk import Located, locate
-from tests.support.faulty_store import Fault, FaultyChunkStore, fault_at
-from tests.support.machines import Device, block, upload
+from storage.walk import locate
+from tests.support.machines import block, upload
+from tests.support.saved_devices import (
+    BLOCKS,
+    PLACES,
+    Saved,
+    change,
+    commit,
+    new_tenant,
+    nodes_of,
+    publish,
+    read,
+    save,
+)
 from webvm.accounts.models import Tenant
-from webvm.errors import QuotaExceeded
 
 pytestmark = pytest.mark.django_db
-
-# Two levels of interior nodes over few leaves.
-BLOCKS = 600_000
-PLACES = [0, 1, 2, 63, 64, 1023, 1024, 2047, 262_143, 262_144, 262_145, 500_000, 599_999]
-
-
-@dataclass
-class Saved:
-    """A device as a snapshot has it, and what a naive model says its blocks are."""
-
-    home: HomeId
-    device: Device
-    model: dict[int, bytes]
-
-
-def new_tenant(**extra: Any) -> Tenant:
-    return Tenant.objects.create(name="tenant", **extra)
-
-
-def nodes_of(device: Device) -> dict[str, bytes]:
-    extents = [Extent(number, 1, bytes.fromhex(digest), at) for number, (digest, at) in device.places.items()]
-    return build_index(extents, device.blocks)[1]
-
-
-def change(parent: Saved, changes: dict[int, bytes | None]) -> tuple[Saved, set[str]]:
-    """The device after `changes` (None: zeros), and the digests of what is new in it."""
-    device = parent.device.copy()
-    written = {number: raw for number, raw in changes.items() if raw is not None}
-    for number in changes.keys() - written.keys():
-        device.places.pop(number, None)
-    named = device.write(written)
-    model = {**parent.model, **written}
-    for number in changes.keys() - written.keys():
-        model.pop(number, None)
-    return Saved(parent.home, device, model), set(named) - set(nodes_of(parent.device))
-
-
-def commit(tenant: Tenant, new: Saved, parent: Saved) -> Saved:
-    with transaction.atomic():
-        accept_device(
-            tenant,
-            root=new.device.root,
-            blocks=new.device.blocks,
-            parent_root=parent.device.root,
-            parent_home=parent.home,
-        )
-    if new.device.root != parent.device.root:
-        new.home = tenant.pk
-    return new
-
-
-def save(tenant: Tenant, parent: Saved, changes: dict[int, bytes | None]) -> Saved:
-    new, named = change(parent, changes)
-    missing = find_missing(tenant, [bytes.fromhex(digest) for digest in sorted(named)])
-    upload(tenant, [new.device.chunks[digest.hex()] for digest in missing])
-    return commit(tenant, new, parent)
-
-
-def publish(blocks: int = BLOCKS, places: list[int] = PLACES) -> Saved:
-    """A public device with something in it."""
-    saved, named = change(
-        Saved(None, Device(blocks), {}), {number: block(f"image {number}") for number in places}
-    )
-    upload(None, [saved.device.chunks[digest] for digest in named])
-    return saved
-
-
-def fetch(url: str) -> bytes:
-    """What a browser would get: the signature is checked as the chunk application does."""
-    parts = urlsplit(url)
-    key = parts.path.removeprefix("/chunks/")
-    assert signed_member(key, parts.query) == 0
-    return get_store().get(key)
-
-
-def read(saved: Saved, leaves: list[int] | None = None) -> dict[int, bytes]:
-    """All blocks, as a client reads them that has nothing but the granted root."""
-    wanted = leaves if leaves is not None else sorted({place // LEAF_BLOCKS for place in PLACES})
-    located = locate(saved.device.root, saved.home, saved.device.blocks, wanted)
-    found: dict[int, bytes] = {}
-    for number in wanted:
-        raw = leaf_of(located, saved.device.root, number)
-        if raw is None:
-            continue
-        leaf = decode_node(raw)
-        assert not isinstance(leaf, Interior)
-        for entry in leaf.entries:
-            digest = leaf.refs[entry.ref]
-            url = located.urls.get(digest.hex())
-            stored = fetch(url) if url else get_store().get(f"pub/{digest.hex()}")
-            data = decode_verified(stored, digest)
-            for at in range(entry.count):
-                start = (entry.offset + at) * 4096
-                found[number * LEAF_BLOCKS + entry.first + at] = data[start : start + 4096]
-    return found
-
-
-def leaf_of(located: Located, root: str, number: int) -> bytes | None:
-    if not root:
-        return None
-    raw = located.nodes[root]
-    while isinstance(node := decode_node(raw), Interior):
-        child = node.child(number // 256 ** (node.level - 1) % 256)
-        if child is None:
-            return None
-        raw = located.nodes[child.hex()]
-    return raw
-
-
-changes_strategy = st.dictionaries(
-    st.sampled_from(PLACES), st.one_of(st.none(), st.integers(0, 30)), min_size=1, max_size=6
-)
-
-
-class Histories(RuleBasedStateMachine):
-    """Tenants save and fork each other's devices in any order; a dictionary of blocks says what is right."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        nodes.cache.clear()
-        self.tenants = [new_tenant() for _ in range(3)]
-        self.saved = [publish()]
-        self.count = 0
-
-    @rule(who=st.integers(0, 2), of=st.integers(0, 50), changes=changes_strategy)
-    def save(self, who: int, of: int, changes: dict[int, int | None]) -> None:
-        parent = self.saved[of % len(self.saved)]
-        written = {number: None if text is None else block(f"{text}") for number, text in changes.items()}
-        self.saved.append(save(self.tenants[who], parent, written))
-
-    @rule(
-        who=st.integers(0, 2), of=st.integers(0, 50), place=st.sampled_from(PLACES), pick=st.integers(0, 99)
-    )
-    def forget_to_upload(self, who: int, of: int, place: int, pick: int) -> None:
-        self.count += 1
-        tenant, parent = self.tenants[who], self.saved[of % len(self.saved)]
-        new, named = change(parent, {place: block(f"never sent {self.count}")})
-        missing = find_missing(tenant, [bytes.fromhex(digest) for digest in sorted(named)])
-        withheld = missing[pick % len(missing)]
-        upload(tenant, [new.device.chunks[digest.hex()] for digest in missing if digest != withheld])
-        with pytest.raises(MissingChunks) as refused:
-            commit(tenant, new, parent)
-        assert refused.value.digests == [withheld]
-
-    @rule(who=st.integers(0, 2), pick=st.integers(0, 99))
-    def probe(self, who: int, pick: int) -> None:
-        """Naming another tenant's chunk is answered exactly as naming one that does not exist."""
-        tenant = self.tenants[who]
-        others = Chunk.objects.filter(node_level=None).exclude(tenant=tenant).exclude(tenant=None)
-        mine = set(Chunk.objects.filter(tenant=tenant).values_list("digest", flat=True))
-        foreign = [digest for digest in others.values_list("digest", flat=True) if digest not in mine]
-        guessed = bytes(foreign[pick % len(foreign)]) if foreign else digest_of(b"no such chunk")
-        for digest in (guessed, digest_of(b"no such chunk")):
-            leaf = encode_node(make_leaf([Extent(0, 1, digest, 0)]))
-            upload(tenant, [leaf])
-            with pytest.raises(MissingChunks) as refused, transaction.atomic():
-                accept_device(
-                    tenant, root=digest_of(leaf).hex(), blocks=1000, parent_root="", parent_home=None
-                )
-            assert refused.value.digests == [digest]
-            with pytest.raises(ChunkNotFound):
-                read_raw(tenant.pk, digest)
-
-    @invariant()
-    def everything_saved_reads_as_the_model_says(self) -> None:
-        for saved in self.saved[-4:]:
-            assert read(saved) == saved.model
-
-    @invariant()
-    def only_own_bytes_are_counted(self) -> None:
-        for tenant in self.tenants:
-            tenant.refresh_from_db()
-            own = (
-                Chunk.objects.filter(tenant=tenant, home=tenant).aggregate(sum=Sum("stored_size"))["sum"] or 0
-            )
-            assert tenant.used_bytes == own
-
-
-def test_any_history_reads_as_a_naive_model_says() -> None:
-    run_state_machine_as_test(
-        Histories,
-        settings=settings(
-            max_examples=12, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
-    )
 
 
 class TestForks:
@@ -385,89 +197,3 @@ class TestBadCommits:
                 parent_root=lent.device.root,
                 parent_home=lent.home,
             )
-
-
-class TestUploads:
-    def test_uploading_twice_counts_once(self) -> None:
-        tenant, raw = new_tenant(), block("a chunk")
-        first = put_chunk(tenant, digest_of(raw), encode_frame(raw))
-        again = put_chunk(tenant, digest_of(raw), encode_frame(raw))
-        tenant.refresh_from_db()
-        assert first == again
-        assert tenant.used_bytes == first.stored_size == len(encode_frame(raw))
-
-    def test_what_is_public_is_not_stored_again(self) -> None:
-        tenant, raw = new_tenant(), block("public")
-        upload(None, [raw])
-        assert put_chunk(tenant, digest_of(raw), encode_frame(raw)).tenant is None
-        tenant.refresh_from_db()
-        assert tenant.used_bytes == 0
-
-    def test_the_quota_holds_to_the_byte(self) -> None:
-        raw = block("a chunk")
-        size = len(encode_frame(raw))
-        tenant = new_tenant(quota_bytes=size)
-        put_chunk(tenant, digest_of(raw), encode_frame(raw))
-        other = block("another")
-        with pytest.raises(QuotaExceeded):
-            put_chunk(tenant, digest_of(other), encode_frame(other))
-        assert find_missing(tenant, [digest_of(other)]) == [digest_of(other)]
-        put_chunk(tenant, digest_of(raw), encode_frame(raw))
-
-    def test_a_wrong_digest_stores_nothing(self) -> None:
-        tenant, raw = new_tenant(), block("a chunk")
-        for digest in (digest_of(b"another"), b"short", b""):
-            with pytest.raises(BadChunk):
-                put_chunk(tenant, digest, encode_frame(raw))
-        assert not Chunk.objects.filter(tenant=tenant).exists()
-
-    def test_a_store_that_fails_leaves_no_row(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        store = FaultyChunkStore(get_store(), fault_at("put", "error", 0))
-        monkeypatch.setattr("storage.chunks.get_store", lambda: store)
-        tenant, raw = new_tenant(), block("a chunk")
-        with pytest.raises(StoreUnavailable):
-            put_chunk(tenant, digest_of(raw), encode_frame(raw))
-        tenant.refresh_from_db()
-        assert not Chunk.objects.filter(tenant=tenant).exists()
-        assert tenant.used_bytes == 0
-        put_chunk(tenant, digest_of(raw), encode_frame(raw))
-        assert read_raw(tenant.pk, digest_of(raw)) == raw
-
-    @pytest.mark.parametrize("fault", ["truncate", "lie"])
-    def test_a_store_that_lies_is_caught(self, fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
-        tenant = new_tenant()
-        saved = save(tenant, publish(), {0: block(f"a {fault}")})
-        digest = bytes.fromhex(saved.device.places[0][0])
-        store = FaultyChunkStore(get_store(), fault_at("get", fault))
-        for module in ("chunks", "nodes"):
-            monkeypatch.setattr(f"storage.{module}.get_store", lambda: store)
-        nodes.cache.clear()
-        with pytest.raises(BadChunk):
-            read_raw(tenant.pk, digest)
-        with pytest.raises(BadChunk):
-            locate(saved.device.root, saved.home, BLOCKS, [0])
-        store.plan = lambda call: None
-        assert read(saved) == saved.model
-
-
-def test_the_cache_of_nodes_is_bounded_in_bytes() -> None:
-    cache = nodes.NodeCache(50_000)
-    loaded = []
-    for number in range(200):
-        raw = encode_node(make_leaf([Extent(number, 1, digest_of(bytes([number])), 0)]))
-        loaded.append((digest_of(raw), nodes.LoadedNode(raw, decode_node(raw))))
-        cache.add(*loaded[-1])
-        cache.get(loaded[0][0])
-    assert 0 < cache.size <= 50_000
-    assert cache.get(loaded[0][0]) is loaded[0][1]
-    assert cache.get(loaded[1][0]) is None
-
-
-def test_a_tenants_key_hides_its_chunks_names() -> None:
-    from storage.chunks import store_key
-
-    first, second = new_tenant(), new_tenant()
-    digest = digest_of(b"the same")
-    names = {store_key(home, digest).split("/")[-1] for home in (None, first.pk, second.pk)}
-    assert len(names) == 3
-    assert isinstance(first.pk, UUID)

@@ -1,4 +1,4 @@
-"""What the service should be: the model that tests/integration/test_model.py compares it with."""
+"""What the service should be: the model that tests/integration/model compares it with."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ from storage.models import Chunk, Image, ImageVersion, PublishJob, PublishState
 from storage.packs import MAX_PACK_BYTES
 from storage.stores import get_store
 from storage.walk import locate
-from tests.integration.test_commits import leaf_of
 from tests.support.publishing import RECIPE
+from tests.support.saved_devices import leaf_of
 
 
 def publish(recipe: str = RECIPE) -> PublishJob:
