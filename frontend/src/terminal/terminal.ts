@@ -284,9 +284,10 @@ export class ConsoleTerminal {
     this.options.onFlood(flooded);
   }
 
-  /** WebGL where there is; when its context is lost (sleep, driver), xterm's DOM renderer goes on. */
+  /** WebGL where the graphics hardware does it; when its context is lost (sleep, driver), xterm's DOM renderer goes on. */
   private useWebgl(): void {
     try {
+      if (!hasGraphicsHardware()) return;
       const webgl = new WebglAddon();
       webgl.onContextLoss(() => {
         webgl.dispose();
@@ -303,6 +304,22 @@ export class ConsoleTerminal {
   get renderer(): "webgl" | "dom" {
     return this.webgl ? "webgl" : "dom";
   }
+}
+
+/**
+ * Without it every frame of a WebGL canvas waits for a processor that the emulator has use for, and the page's thread with it
+ * (measured: up to 0.2 s a frame on two busy cores).
+ */
+function hasGraphicsHardware(): boolean {
+  const context = document
+    .createElement("canvas")
+    .getContext("webgl2", { failIfMajorPerformanceCaveat: true });
+  if (!context) return false;
+  // Not every browser says so when it is asked as above.
+  const names = context.getExtension("WEBGL_debug_renderer_info");
+  const renderer: unknown = context.getParameter(names?.UNMASKED_RENDERER_WEBGL ?? context.RENDERER);
+  context.getExtension("WEBGL_lose_context")?.loseContext();
+  return !/swiftshader|llvmpipe|softpipe|software|basic render/i.test(String(renderer));
 }
 
 function openLink(uri: string): void {
