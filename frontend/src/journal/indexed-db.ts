@@ -44,7 +44,8 @@ export class IndexedDbStore implements JournalStore {
     return this.writing(async (rows, frameStore, meta) => {
       if (((await result<number | undefined>(meta.get(FENCE))) ?? 0) !== fence) throw new Fenced();
       if (((await result<number>(rows.count(row.id))) === 0) !== isNew) throw new Gone();
-      for (const [number, bytes] of frames) frameStore.put(bytes, [row.id, number]);
+      // One after the other: handing over a batch at once would hold up the page's thread for many times as long.
+      for (const [number, bytes] of frames) await result(frameStore.put(bytes, [row.id, number]));
       rows.put(row);
       if (!retain) return;
       for (const key of await result<IDBValidKey[]>(frameStore.getAllKeys(framesOf(row.id)))) {
