@@ -66,6 +66,9 @@ export class FakeMachine extends Emitter<ClientEvents> implements MachineClient 
     this.become("running");
   }
 
+  /** The frames that were made for saves. */
+  readonly frames: string[] = [];
+
   async prepareSave(options: SaveOptions = {}): Promise<PreparedSave> {
     if (this.failSave) throw this.failSave;
     const extra = await options.extra?.();
@@ -77,7 +80,10 @@ export class FakeMachine extends Emitter<ClientEvents> implements MachineClient 
       diskRoot,
       memoryRoot,
       chunks: [diskRoot, memoryRoot].map((digest) => ({ digest, rawSize: 4096 })),
-      frame: async (digest) => new TextEncoder().encode(digest),
+      frame: async (digest) => {
+        this.frames.push(digest);
+        return new TextEncoder().encode(digest);
+      },
       pausedMs: 5,
       preparedMs: 50,
       dirtyBlocks: 3,

@@ -6,6 +6,7 @@ import type { SyncClient } from "../sync/client";
 import { save, store } from "../sync/save";
 import { trim } from "./guest";
 import type { SaveReport, SavingView, SessionTerminal } from "./model";
+import { SharedFrames } from "./shared-frames";
 
 export interface SaveMachineOptions {
   machine: MachineClient;
@@ -30,7 +31,7 @@ export async function saveMachine(options: SaveMachineOptions): Promise<SaveRepo
   options.onView({ phase: "preparing", progress: undefined });
   // Somebody will open it elsewhere. An autosave is for emergencies, and must not slow the guest down.
   if (options.kind === "save") await trim(options.machine);
-  const { prepared, thumbnail, expectedHead, idempotencyKey } = await prepare(options);
+  const { prepared, thumbnail, expectedHead, idempotencyKey, kept } = await prepare(options);
   const stored: string[] = [];
   let result;
   try {
@@ -49,11 +50,14 @@ export async function saveMachine(options: SaveMachineOptions): Promise<SaveRepo
         chunks: prepared.chunks.map(({ digest, rawSize }) => [digest, rawSize] as const),
         frame: (digest) => prepared.frame(digest),
         stored: (digest) => stored.push(digest),
+        // What the journal had before is older than the snapshot: a tab that dies now must not find that.
+        beforeCommit: () => kept,
       },
       (progress) => options.onView({ phase: progress.phase, progress }),
       signal,
     );
   } catch (error) {
+    await kept;
     await prepared.discard(stored).catch(() => undefined);
     throw error;
   }
@@ -81,7 +85,8 @@ export async function keepMachine(
     "machine" | "terminal" | "takePicture" | "journal" | "onFrozen" | "message"
   >,
 ): Promise<void> {
-  const { prepared } = await prepare(options);
+  const { prepared, kept } = await prepare(options);
+  await kept;
   await prepared.discard();
 }
 
@@ -111,7 +116,7 @@ export async function sendAhead(
   }
 }
 
-/** Freezes and packs, and hands the result to the journal. */
+/** Freezes and packs, and hands the result to the journal: `kept` resolves when that has it, or cannot have it. */
 async function prepare(
   options: Pick<
     SaveMachineOptions,
@@ -122,6 +127,7 @@ async function prepare(
   thumbnail: string | null;
   expectedHead: string | null;
   idempotencyKey: string;
+  kept: Promise<void>;
 }> {
   let picture: Promise<string | null> | undefined;
   const extra: SaveOptions["extra"] = async () => {
@@ -131,14 +137,19 @@ async function prepare(
     picture = options.takePicture().catch(() => null);
     return screen;
   };
-  const prepared = await options.machine.prepareSave({ extra });
-  const { message } = options;
+  const prepared = withSharedFrames(await options.machine.prepareSave({ extra }));
+  const { message, journal } = options;
   const expectedHead = options.expectedHead === undefined ? prepared.parentSnapshot : options.expectedHead;
   const thumbnail = prepared.thumbnail ?? (await picture) ?? null;
-  // A tab whose storage is full or away can save all the same.
   const idempotencyKey = crypto.randomUUID();
-  await options.journal
-    ?.keep(prepared, { message, expectedHead, thumbnail, idempotencyKey })
-    .catch(() => undefined);
-  return { prepared, thumbnail, expectedHead, idempotencyKey };
+  const about = { message, expectedHead, thumbnail, idempotencyKey };
+  // A tab whose storage is full or away can save all the same.
+  const kept = (journal?.keep(prepared, about) ?? Promise.resolve()).catch(() => undefined);
+  return { prepared, thumbnail, expectedHead, idempotencyKey, kept };
+}
+
+/** The journal and the upload take the frames side by side: the guest's thread makes each once. */
+function withSharedFrames(prepared: PreparedSave): PreparedSave {
+  const frames = new SharedFrames((digest) => prepared.frame(digest));
+  return { ...prepared, frame: (digest) => frames.frame(digest) };
 }

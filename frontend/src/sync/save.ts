@@ -27,6 +27,8 @@ export interface SaveWork {
   frame(digest: string): Promise<Uint8Array>;
   /** The service has this chunk of ours now. */
   stored?(digest: string): void;
+  /** Waited for when all chunks are there, before the commit is sent. */
+  beforeCommit?(): Promise<void>;
 }
 
 /** The part of it that is about chunks. */
@@ -106,6 +108,7 @@ export async function save(
         },
       };
       await send(client, online, missing, direct, work, during, on);
+      await unlessAborted(work.beforeCommit?.() ?? Promise.resolve());
       report("committing");
       committing = true;
       const snapshot = await commit(client, online, work);
