@@ -25,7 +25,7 @@ import { Screen } from "./screen";
 import { Session } from "./session";
 import { ShareDialog } from "./share-dialog";
 import { StatusLine } from "./status";
-import { missingSupport } from "./support";
+import { missingSupport, reducedSupport } from "./support";
 import { Tabs } from "./tabs";
 import { WatchBar } from "./watch-bar";
 
@@ -208,7 +208,8 @@ async function openConsole(): Promise<void> {
     if (event.persisted) location.reload();
   });
 
-  if (recovered.note) showNote(recovered.note);
+  const note = recovered.note ?? reducedSupport();
+  if (note) showNote(note);
   if (journals) {
     void asideOf(journals).then(
       (aside) => aside && journalLine.offerBack(aside),

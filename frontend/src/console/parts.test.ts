@@ -3,24 +3,6 @@ import { CP437, boxArms } from "./cp437";
 import { formatAgo, formatBytes } from "./format";
 import { showsPrompt } from "./guest";
 import { loadPreferences } from "./preferences";
-import { missingSupport } from "./support";
-
-describe("the preflight", () => {
-  const able = { isSecureContext: true, crypto: { subtle: {} }, WebAssembly: {}, Worker: {}, WebSocket: {} };
-
-  it("lets an able browser through", () => {
-    expect(missingSupport(able)).toBeUndefined();
-  });
-
-  it.each([
-    [{ isSecureContext: false }, /HTTPS/],
-    [{ crypto: {} }, /HTTPS/],
-    [{ WebAssembly: undefined }, /WebAssembly/],
-    [{ Worker: undefined }, /too old/],
-  ])("says what is missing: %j", (change, sentence) => {
-    expect(missingSupport({ ...able, ...change })).toMatch(sentence);
-  });
-});
 
 describe("formats", () => {
   it.each([
