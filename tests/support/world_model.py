@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -29,6 +31,20 @@ class Person:
     def reader(self, vm: uuid.UUID) -> Reader:
         self.api.vm_id = vm
         return self.api
+
+    def used(self) -> int:
+        """The bytes that count against the quota."""
+        return Tenant.objects.values_list("used_bytes", flat=True).get(pk=self.tenant.pk)
+
+    @contextmanager
+    def full(self) -> Iterator[int]:
+        """Meanwhile the tenant has all the bytes that it may; answers how many these are."""
+        quota, used = Tenant.objects.values_list("quota_bytes", "used_bytes").get(pk=self.tenant.pk)
+        Tenant.objects.filter(pk=self.tenant.pk).update(quota_bytes=used)
+        try:
+            yield used
+        finally:
+            Tenant.objects.filter(pk=self.tenant.pk).update(quota_bytes=quota)
 
 
 @dataclass

@@ -15,6 +15,9 @@ from tests.integration.model.world import CLOCK, CRASHER, JUMPS, World, sometime
 from tests.support.crashes import Crash
 from tests.support.world_model import UNDO, check_references
 
+# So many statements and store calls, of a collection: it may stop in any of its phases.
+cuts = st.integers(20, 200)
+
 
 class Collecting(World):
     """Collections, and what they may and must have taken."""

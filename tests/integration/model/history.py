@@ -63,9 +63,10 @@ class History(World):
     @rule(number=numbers, crash=sometimes)
     def hide(self, number: int, crash: int | None) -> None:
         found = self.snapshots()
-        if not found:
-            return
-        saved = found[number % len(found)]
+        if found:
+            self.hide_now(found[number % len(found)], crash)
+
+    def hide_now(self, saved: Saved, crash: int | None) -> None:
         try:
             with CRASHER.after(crash):
                 delete_snapshot(saved.id, acting_user=saved.vm.owner.user)

@@ -13,13 +13,13 @@ from hypothesis.stateful import rule
 from sessions import protocol
 from sessions.errors import HeadMoved, LeaseLost
 from storage.errors import ChunkBusy, MissingChunks
-from tests.integration.model.collecting import Collecting
+from tests.integration.model.collecting import Collecting, cuts
 from tests.integration.model.leases import Leases
-from tests.integration.model.world import CRASHER, JUMPS, drafts, numbers, sometimes, vms
+from tests.integration.model.world import CLOCK, CRASHER, JUMPS, drafts, numbers, sometimes, vms
 from tests.support.crashes import Crash
 from tests.support.machines import block, frame
 from tests.support.world_model import Draft, ModelVM, Saved, check_references, named_by
-from webvm.errors import NotFound
+from webvm.errors import NotFound, QuotaExceeded
 
 
 class Saves(Leases, Collecting):
@@ -87,6 +87,33 @@ class Saves(Leases, Collecting):
             self.commit_now(beside, None, insist=True)
         if old % 5 == 0:  # the answer was lost: once more
             self.commit_now(draft, None, insist=True)
+
+    def save_now(self, vm: ModelVM, places: set[int]) -> None:
+        draft = self.begin_draft(vm, places, 1)
+        self.bring(draft, 99)
+        self.commit_now(draft, None, insist=True)
+
+    @rule(vm=vms, cut=cuts, place=st.sampled_from([3, 7, 1500]))
+    def save_while_collected(self, vm: ModelVM, cut: int, place: int) -> None:
+        """A save goes through while a collection is under way, which then goes on."""
+        self.bring(self.begin_draft(vm, {3}, 1), 99)  # nobody ever commits this
+        CLOCK.jump(timedelta(hours=25))
+        draft = self.begin_draft(vm, {place}, 1)
+        self.bring(draft, 99)
+        self.collect_now(timedelta(0), cut)
+        self.commit_now(draft, None, insist=True)
+        self.collect_now(timedelta(0), None)
+
+    @rule(vm=vms, place=st.sampled_from([3, 7, 1500]))
+    def save_into_a_full_quota(self, vm: ModelVM, place: int) -> None:
+        """What was condemned meanwhile counts again, so that it does not fit any more."""
+        draft = self.begin_draft(vm, {place}, 1)
+        self.bring(draft, 99)
+        self.collect_now(timedelta(hours=25), None)
+        with vm.owner.full() as used:
+            with suppress(QuotaExceeded):
+                self.bring(draft, 99)
+            assert vm.owner.used() <= used, "more is stored than the quota allows"
 
     @rule(draft=drafts, crash=sometimes, insist=st.booleans())
     def commit(self, draft: Draft, crash: int | None, insist: bool) -> None:
