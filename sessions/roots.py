@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 
 from sessions.actions.purge import expired_snapshots, expired_vms, purge_expired
 from sessions.devices import device_of
-from sessions.models import Snapshot
+from sessions.models import VM, Snapshot
 from storage.gc.roots import Root
 
 DEVICES: tuple[Literal["disk", "memory"], ...] = ("disk", "memory")
@@ -33,6 +33,9 @@ class SnapshotRoots:
             if found:
                 return found
         return []
+
+    def uses_version(self, version_id: UUID) -> bool:
+        return VM.objects.filter(image_version=version_id).exists()
 
     def all_roots(self) -> Iterator[Root]:
         after: UUID | None = None

@@ -9,8 +9,18 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from storage.images.publish import cancel_publish, restore_image_version, withdraw_image_version
-from storage.models import Chunk, Collection, Image, ImageVersion, PublishJob, PublishLogLine, StagedUpload
+from storage.images.publish import cancel_publish
+from storage.models import (
+    Chunk,
+    Collection,
+    Image,
+    ImageVersion,
+    PublicCollection,
+    PublishJob,
+    PublishLogLine,
+    StagedUpload,
+)
+from storage.versions import offer_version_again, retire_version
 from webvm.accounts.access import signed_in
 from webvm.errors import WebVMError
 
@@ -79,6 +89,7 @@ class ImageVersionAdmin(LookOnly):
         "__str__",
         "published_at",
         "is_withdrawn",
+        "freed_at",
         "disk_root",
         "warm_pack_bytes",
         "boot_pack_bytes",
@@ -91,12 +102,12 @@ class ImageVersionAdmin(LookOnly):
     @admin.action(description="Withdraw the selected versions")
     def withdraw(self, request: HttpRequest, queryset: QuerySet[ImageVersion]) -> None:
         for version in queryset:
-            withdraw_image_version(version, acting_user=signed_in(request))
+            retire_version(version, acting_user=signed_in(request))
 
     @admin.action(description="Offer the selected versions again")
     def restore(self, request: HttpRequest, queryset: QuerySet[ImageVersion]) -> None:
         for version in queryset:
-            restore_image_version(version, acting_user=signed_in(request))
+            offer_version_again(version, acting_user=signed_in(request))
 
 
 @admin.register(PublishJob)
@@ -131,6 +142,11 @@ class CollectionAdmin(LookOnly):
     list_filter = ("phase", ("error", admin.EmptyFieldListFilter))
     list_select_related = ("tenant",)
     search_fields = ("tenant__name",)
+
+
+@admin.register(PublicCollection)
+class PublicCollectionAdmin(LookOnly):
+    list_display = (*CollectionAdmin.list_display[1:], "has_borrowed")
 
 
 @admin.register(StagedUpload)

@@ -12,12 +12,11 @@ from ninja import Field, Router, Schema, Status
 from storage.catalogue import find_published_version, published_versions, require_site_admin, seen_state
 from storage.images.publish import (
     cancel_publish,
-    restore_image_version,
     retry_publish,
     start_publish,
-    withdraw_image_version,
 )
 from storage.models import ImageVersion, PublishJob, PublishLogLine, PublishState
+from storage.versions import offer_version_again, retire_version
 from webvm.accounts.access import signed_in
 from webvm.accounts.auth import OPEN_AUTH
 from webvm.errors import InvalidInput, NotFound
@@ -180,14 +179,14 @@ def retry_publish_job(request: HttpRequest, job_id: UUID) -> Status[dict[str, An
 def withdraw_version(request: HttpRequest, version_id: UUID) -> ImageVersion:
     """No new machine starts from it; machines that exist go on."""
     version = find_version(request, version_id)
-    withdraw_image_version(version, acting_user=signed_in(request))
+    retire_version(version, acting_user=signed_in(request))
     return version
 
 
 @router.post("/admin/image-versions/{uuid:version_id}/restore", response=StateOut)
 def restore_version(request: HttpRequest, version_id: UUID) -> ImageVersion:
     version = find_version(request, version_id)
-    restore_image_version(version, acting_user=signed_in(request))
+    offer_version_again(version, acting_user=signed_in(request))
     return version
 
 

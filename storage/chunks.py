@@ -42,6 +42,8 @@ class Place(NamedTuple):
     node_level: int | None
     state: str = ChunkState.LIVE
     is_damaged: bool = False
+    # A node: the public node at its place that it was made from.
+    based_on: bytes | None = None
 
 
 class Rows(NamedTuple):
@@ -65,27 +67,21 @@ class Rows(NamedTuple):
 def find_rows(home: HomeId, digests: Iterable[bytes]) -> Rows:
     """The rows of `home` and of the public for these digests: one query for each 2000 of them.
 
-    Condemned ones too, since they have their bytes; not those that are being deleted.
+    A tenant's condemned ones too, since they have their bytes; not those that are being deleted. Of the
+    public only what is live: nobody leads to the rest, and nobody new may.
     """
     rows = Rows({}, {})
     for batch in batches(digests):
-        reader = Q(tenant=None) if home is None else Q(tenant=None) | Q(tenant=home)
-        found = (
-            Chunk.objects.filter(reader, digest__in=batch)
-            .exclude(state=ChunkState.DELETED)
-            .values_list(
-                "tenant_id",
-                "digest",
-                "home_id",
-                "raw_size",
-                "stored_size",
-                "node_level",
-                "state",
-                "is_damaged",
-            )
+        reader = Q(tenant=None, state=ChunkState.LIVE)
+        if home is not None:
+            reader |= Q(tenant=home) & ~Q(state=ChunkState.DELETED)
+        found = Chunk.objects.filter(reader, digest__in=batch).values_list(
+            *("tenant_id", "digest", "home_id", "raw_size", "stored_size"),
+            *("node_level", "state", "is_damaged", "based_on"),
         )
-        for tenant_id, digest, home_id, raw_size, stored_size, node_level, state, is_damaged in found:
-            place = Place(home_id, raw_size, stored_size, node_level, state, is_damaged)
+        for tenant_id, digest, home_id, raw_size, stored_size, level, state, is_damaged, base in found:
+            based_on = None if base is None else bytes(base)
+            place = Place(home_id, raw_size, stored_size, level, state, is_damaged, based_on)
             (rows.public if tenant_id is None else rows.own)[bytes(digest)] = place
     return rows
 
@@ -114,8 +110,10 @@ def put_chunk(tenant: Tenant | None, digest: bytes, frame: bytes) -> Chunk:
             for row in Chunk.objects.filter(Q(tenant=tenant) | Q(tenant=None), digest=digest)
         }
         known = found.get(tenant.pk if tenant else None)
-        if known is None or (known.state == ChunkState.DELETED and None in found):
-            known = found.get(None)
+        if tenant and (known is None or known.state == ChunkState.DELETED):
+            # What is public and about to go is nobody's to name: the tenant gets its own.
+            public = found.get(None)
+            known = public if public and public.state == ChunkState.LIVE else known
         if known is None:
             try:
                 return _put_new(tenant, digest, frame, raw)
@@ -124,8 +122,8 @@ def put_chunk(tenant: Tenant | None, digest: bytes, frame: bytes) -> Chunk:
         if known.state == ChunkState.DELETED:
             take_back_name(known)
             continue
-        if known.state == ChunkState.CONDEMNED and known.tenant_id:
-            revive(known.tenant_id, [digest], ChunkState.PENDING)
+        if known.state == ChunkState.CONDEMNED:
+            revive(known.tenant_id, [digest], ChunkState.PENDING if tenant else ChunkState.LIVE)
             continue  # to see that it was not deleted a moment before
         if known.is_damaged:
             mend(known.home_id, digest, frame)

@@ -6,6 +6,10 @@ the tenant accepted (`Chunk.node_level`) are not looked at again either. What re
 checked against the format, and everything it names must be the tenant's, public, or named by the parent at
 the same place (then it is adopted).
 
+Of the public, a new node may go on naming what the public node at its place names: it is based on that one,
+which stays for as long as the new node's row does. Anything else of the public is adopted, too. So the public
+never loses what a tenant names, without a row for each chunk of an image that a tenant's machines share.
+
 Everything that is named becomes live: what was pending, and what the garbage collector had condemned. Nothing
 below a condemned node may be relied on, so such a node is looked below like a new one.
 """
@@ -17,14 +21,16 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from django.db.models import BinaryField, Case, Value, When
+
 from storage.chunks import HomeId, Place, Rows, find_rows
 from storage.codec import BLOCK
-from storage.errors import BadIndex, ChunkBusy, MissingChunks
+from storage.errors import BadChunk, BadIndex, ChunkBusy, ChunkNotFound, MissingChunks
 from storage.gc.barrier import running_collection, shade
 from storage.index import FANOUT, Interior, Leaf, node_span, root_level
 from storage.models import Chunk, ChunkState
 from storage.nodes import LoadedNode, load_nodes
-from storage.states import batches, lock_tenants, revive
+from storage.states import batches, lock_public, lock_tenants, revive
 from webvm.accounts.models import Tenant
 
 _ROOT = re.compile("[0-9a-f]{64}")
@@ -39,6 +45,8 @@ class _Item:
     parent: bytes | None
     # Where the parent's node above was found: in whose rows `parent` is looked up.
     parent_home: HomeId
+    # Whether what the new node above is based on names it, too.
+    is_kept: bool = False
 
 
 @dataclass
@@ -46,6 +54,8 @@ class _Findings:
     missing: set[bytes] = field(default_factory=set)
     adopted: dict[bytes, Chunk] = field(default_factory=dict)
     accepted: dict[int, set[bytes]] = field(default_factory=lambda: defaultdict(set))
+    # New nodes and the public nodes that they are based on.
+    bases: dict[bytes, bytes] = field(default_factory=dict)
     # Rows of the tenant that the new tree names and that are not live yet, by their state.
     waiting: dict[str, set[bytes]] = field(default_factory=lambda: defaultdict(set))
 
@@ -68,6 +78,8 @@ def accept_device(tenant: Tenant, *, root: str, blocks: int, parent_root: str, p
     # One writer of the tenant's rows at a time: an upload must not slip in between looking and adopting.
     # And no collector: it moves rows under the same lock.
     lock_tenants(tenant.pk)
+    # Nor one of the public's: what is live there when it is looked at stays so until we are done.
+    lock_public(shared=True)
     findings = _Findings()
     items = [_Item(bytes.fromhex(root), 0, bytes.fromhex(parent_root) or None, parent_home)]
     for level in range(root_level(blocks), -1, -1):
@@ -85,8 +97,17 @@ def accept_device(tenant: Tenant, *, root: str, blocks: int, parent_root: str, p
     for level, digests in findings.accepted.items():
         for batch in batches(digests):
             Chunk.objects.filter(tenant=tenant, digest__in=batch).update(node_level=level, **marks)
+    _write_bases(tenant, findings.bases)
     if run is not None:
         shade(tenant.pk, [bytes.fromhex(root)])
+
+
+def _write_bases(tenant: Tenant, bases: dict[bytes, bytes]) -> None:
+    for batch in batches(bases, 200):
+        base = [When(digest=digest, then=Value(bases[digest])) for digest in batch]
+        Chunk.objects.filter(tenant=tenant, digest__in=batch).update(
+            based_on=Case(*base, output_field=BinaryField())
+        )
 
 
 def _adopt_all(tenant: Tenant, findings: _Findings) -> None:
@@ -108,7 +129,9 @@ def _check_level(
         known = rows.get_node(item.digest, level)
         if known and known.is_damaged and item.digest != item.parent:
             findings.missing.add(item.digest)
-        elif known and (known is not own or own.home != tenant.pk or own.state == ChunkState.LIVE):
+        elif known and _may_rely_on(own, known, tenant):
+            if own is None and not item.is_kept:
+                findings.adopted[item.digest] = _adopt(tenant, item.digest, known, level)
             findings.name(item.digest, own)
         elif own is None and item.digest == item.parent and place:
             findings.adopted[item.digest] = _adopt(tenant, item.digest, place, level)
@@ -126,25 +149,56 @@ def _check_level(
     pairs: list[_Pair] = []
     for item in new:
         there = beside.get(item)
-        old = _Beside(there.home, loaded_beside[item.parent]) if there and item.parent else None
+        old = None
+        if there and item.parent:
+            old = _Beside(there.home, loaded_beside[item.parent], _base_of(item.parent, there))
         pairs.append((item, loaded[item.digest], old))
-    for item, node, _ in pairs:
+    for item, node, old in pairs:
         if node.node.level != level:
             raise BadIndex("The index has a node of the wrong level.")
         _check_bounds(node, item.position, blocks)
         findings.accepted[level].add(item.digest)
+        if old and old.base:
+            findings.bases[item.digest] = old.base
     if level == 0:
         _check_leaves(tenant, pairs, findings)
         return []
-    return list(dict.fromkeys(child for pair in pairs for child in _children(*pair)))
+    return list(dict.fromkeys(child for pair in pairs for child in _children(tenant, *pair)))
+
+
+def _may_rely_on(own: Place | None, known: Place, tenant: Tenant) -> bool:
+    """Whether nothing below a known node has to be looked at. A row of the tenant's own goes before the
+    public's: it is what the collector will find."""
+    if own is None or own.home != tenant.pk:
+        return True
+    return known is own and own.state == ChunkState.LIVE
 
 
 @dataclass(frozen=True)
 class _Beside:
-    """The parent's node at the same place, and the home where it was found."""
+    """The parent's node at the same place, the home where it was found, and the public node that a new one at
+    this place is based on.
+    """
 
     home: HomeId
     loaded: LoadedNode
+    base: bytes | None
+
+    def kept(self, tenant: Tenant) -> frozenset[bytes]:
+        """What the base names; where the tenant's own node was made from it too, perhaps more, but nothing
+        public that the tenant has no row for."""
+        if self.base is None:
+            return frozenset()
+        if self.home is None or self.home == tenant.pk:
+            return frozenset(self.loaded.node.refs)
+        try:
+            return frozenset(load_nodes({self.base: None})[self.base].node.refs)
+        except (ChunkNotFound, BadChunk, BadIndex):
+            return frozenset()  # all is adopted
+
+
+def _base_of(digest: bytes, place: Place) -> bytes | None:
+    return digest if place.home is None else place.based_on
 
 
 _Pair = tuple[_Item, LoadedNode, _Beside | None]
@@ -166,8 +220,9 @@ def _find_parents(items: list[_Item]) -> dict[_Item, Place]:
     return found
 
 
-def _children(item: _Item, loaded: LoadedNode, beside: _Beside | None) -> Iterable[_Item]:
+def _children(tenant: Tenant, item: _Item, loaded: LoadedNode, beside: _Beside | None) -> Iterable[_Item]:
     node = loaded.node
+    kept = beside.kept(tenant) if beside else frozenset()
     assert isinstance(node, Interior)  # noqa: S101 - the level was checked
     old = beside.loaded.node if beside else None
     old_children = {e.slot: old.refs[e.ref] for e in old.entries} if isinstance(old, Interior) else {}
@@ -177,6 +232,7 @@ def _children(item: _Item, loaded: LoadedNode, beside: _Beside | None) -> Iterab
             item.position * FANOUT + entry.slot,
             old_children.get(entry.slot),
             beside.home if beside else None,
+            node.refs[entry.ref] in kept,
         )
 
 
@@ -196,6 +252,7 @@ def _check_leaves(tenant: Tenant, pairs: list[_Pair], findings: _Findings) -> No
     offered = _offered_by_parent(pairs, rows)
     for _, loaded, beside in pairs:
         assert isinstance(loaded.node, Leaf)  # noqa: S101 - the level was checked
+        kept = beside.kept(tenant) if beside else frozenset()
         for digest, needed in zip(loaded.node.refs, loaded.node.blocks_of_refs(), strict=True):
             place = rows.get(digest)
             by_parent = beside is not None and digest in beside.loaded.node.refs
@@ -210,6 +267,8 @@ def _check_leaves(tenant: Tenant, pairs: list[_Pair], findings: _Findings) -> No
                 raise BadIndex("A leaf names blocks outside the chunk.")
             else:
                 findings.name(digest, rows.own.get(digest))
+                if digest not in rows.own and digest not in kept and digest not in findings.adopted:
+                    findings.adopted[digest] = _adopt(tenant, digest, place, place.node_level)
 
 
 def _offered_by_parent(pairs: list[_Pair], rows: Rows) -> dict[tuple[HomeId, bytes], Place]:

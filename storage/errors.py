@@ -70,6 +70,17 @@ class UploadMissing(WebVMError):
     message = "An upload did not arrive in the storage. It is sent again another way."
 
 
+class VersionFreed(WebVMError):
+    """The image version's data has been deleted: it was withdrawn long ago, and no machine was of it."""
+
+    code = "version_freed"
+    status = 409
+    message = (
+        "The data of this image version has been deleted, since it was withdrawn long ago and no machine "
+        "needed it. Publish its recipe again to get a new version."
+    )
+
+
 class PublishFailed(WebVMError):
     """A step of the publishing pipeline failed; the message says which and why."""
 

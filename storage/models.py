@@ -60,6 +60,12 @@ class Chunk(models.Model):
     # names has still to be looked at.
     reached = models.PositiveIntegerField(default=0)
     to_walk = models.BooleanField(default=False)
+    based_on = models.BinaryField(
+        max_length=32,
+        null=True,
+        blank=True,
+        help_text="Of a tenant's node: the public node at its place that it was made from, which stays",
+    )
 
     class Meta:
         constraints = [
@@ -76,6 +82,7 @@ class Chunk(models.Model):
                 name="chunks_not_live",
             ),
             models.Index(fields=["id"], condition=Q(is_damaged=True), name="chunks_damaged"),
+            models.Index(fields=["based_on"], condition=Q(based_on__isnull=False), name="chunks_based_on"),
         ]
 
     def __str__(self) -> str:
@@ -89,12 +96,9 @@ class CollectionPhase(models.TextChoices):
     CONDEMN = "condemn", "Condemning"
 
 
-class Collection(models.Model):
-    """How far the garbage collection of one tenant's chunks is; a run goes on from here after a crash."""
+class CollectionRun(models.Model):
+    """How far the garbage collection of some chunks is; a run goes on from here after a crash."""
 
-    tenant = models.OneToOneField(
-        Tenant, on_delete=models.CASCADE, primary_key=True, related_name="collection"
-    )
     garbage_since = models.DateTimeField(
         null=True, blank=True, db_index=True, help_text="Since when there may be something to collect"
     )
@@ -109,10 +113,41 @@ class Collection(models.Model):
     error = models.TextField(blank=True, help_text="Why the last run could not go on")
 
     class Meta:
-        indexes = [models.Index(fields=["tenant"], condition=~Q(phase="idle"), name="collections_under_way")]
+        abstract = True
+
+
+class Collection(CollectionRun):
+    """The collection of one tenant's chunks."""
+
+    tenant = models.OneToOneField(
+        Tenant, on_delete=models.CASCADE, primary_key=True, related_name="collection"
+    )
+    knows_public = models.BooleanField(
+        default=True,
+        help_text="Whether it is written down which public chunks the tenant's nodes name; else the next run "
+        "does that",
+    )
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["tenant"], condition=~Q(phase="idle"), name="collections_under_way"),
+            models.Index(fields=["tenant"], condition=Q(knows_public=False), name="collections_unknowing"),
+        ]
 
     def __str__(self) -> str:
         return f"Collection of {self.tenant_id}: {self.phase}"
+
+
+class PublicCollection(CollectionRun):
+    """The collection of the public chunks: one row, with the key 1, once there was something to collect."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
+    has_borrowed = models.BooleanField(
+        default=False, help_text="Whether the last run kept chunks only because tenants still name them"
+    )
+
+    def __str__(self) -> str:
+        return f"Collection of the public chunks: {self.phase}"
 
 
 class Image(models.Model):
@@ -154,6 +189,13 @@ class ImageVersion(models.Model):
         default=dict, help_text="Package versions, sizes, times of the publishing steps in seconds"
     )
     is_withdrawn = models.BooleanField(default=False)
+    withdrawn_at = models.DateTimeField(null=True, blank=True)
+    freed_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        db_index=True,
+        help_text="Since when it names no data any more: its roots, packs and blobs are empty",
+    )
     published_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.core.cache import cache
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import F, QuerySet, Sum
 from django.utils import timezone
 from kombu.exceptions import KombuError
@@ -41,6 +41,9 @@ CLAIM_LASTS = timedelta(minutes=10)
 # A full quota asks for a collection, no more often than this.
 SOON_S = 300
 
+# PostgreSQL's advisory lock of the public chunks' states; nothing else takes this number.
+_PUBLIC_LOCK = 0x57565075
+
 # A tenant may have this many times its quota waiting to be deleted, no more.
 HELD_QUOTAS = 3
 
@@ -55,6 +58,25 @@ def lock_tenants(*tenants: UUID | None) -> list[Tenant]:
     other."""
     wanted = {tenant for tenant in tenants if tenant is not None}
     return list(Tenant.objects.select_for_update().filter(pk__in=wanted).order_by("pk"))
+
+
+def lock_public(*, shared: bool = False) -> None:
+    """Locks the states of the public chunks until the transaction ends, always after the tenants' locks.
+
+    Commits share it with each other; a collector and a publisher have it alone. SQLite has one writer anyway.
+    """
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            name = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
+            cursor.execute(f"SELECT {name}(%s)", [_PUBLIC_LOCK])
+
+
+def lock_home(home: UUID | None) -> None:
+    """The lock under which the chunks of a home change their states."""
+    if home is None:
+        lock_public()
+    else:
+        lock_tenants(home)
 
 
 def has_room(tenant_id: UUID, size: int) -> QuerySet[Tenant]:
@@ -88,41 +110,42 @@ def collect_soon(tenant_id: UUID) -> None:
         _log.warning("Garbage is collected later: the broker does not take the task: %s", error)
 
 
-def charge(tenant_id: UUID, *, used: int = 0, condemned: int = 0) -> None:
-    """Adds to the tenant's counters."""
-    if used or condemned:
-        Tenant.objects.filter(pk=tenant_id).update(
+def charge(home: UUID | None, *, used: int = 0, condemned: int = 0) -> None:
+    """Adds to the tenant's counters; public chunks count for nobody."""
+    if home is not None and (used or condemned):
+        Tenant.objects.filter(pk=home).update(
             used_bytes=F("used_bytes") + used, condemned_bytes=F("condemned_bytes") + condemned
         )
 
 
-def own_bytes(rows: QuerySet[Chunk], tenant_id: UUID) -> int:
-    """What these rows of the tenant count."""
-    return rows.filter(home=tenant_id).aggregate(sum=Sum("stored_size"))["sum"] or 0
+def own_bytes(rows: QuerySet[Chunk], home: UUID | None) -> int:
+    """The stored bytes of those rows that are of this home's own: what they count, if it is a tenant."""
+    return rows.filter(home=home).aggregate(sum=Sum("stored_size"))["sum"] or 0
 
 
-def revive(tenant_id: UUID, digests: Digests[bytes], to: ChunkState) -> set[bytes]:
-    """Takes condemned rows back, as `PENDING` (to be named by a commit) or `LIVE` (named by one).
+def revive(home: UUID | None, digests: Digests[bytes], to: ChunkState) -> set[bytes]:
+    """Takes condemned rows of a tenant, or of the public, back: as `PENDING` (to be named by a commit; a
+    tenant's only) or as `LIVE` (named by one).
 
     What is pending is looked at anew by the commit, so a node is no accepted node any more: what it names may
     have been deleted. Answers which were revived. Raises `QuotaExceeded` for `PENDING` without room.
     """
     with transaction.atomic():
-        lock_tenants(tenant_id)
+        lock_home(home)
         revived: set[bytes] = set()
         for batch in batches(digests):
-            rows = Chunk.objects.filter(tenant=tenant_id, digest__in=batch, state=ChunkState.CONDEMNED)
+            rows = Chunk.objects.filter(tenant=home, digest__in=batch, state=ChunkState.CONDEMNED)
             found = list(rows.values_list("pk", "digest"))
             if not found:
                 continue
-            size = own_bytes(rows, tenant_id)
-            if to == ChunkState.PENDING:
-                if size and not has_room(tenant_id, size).exists():
-                    raise quota_exceeded(tenant_id)
-                rows.filter(home=tenant_id).update(node_level=None)
+            size = own_bytes(rows, home)
+            if to == ChunkState.PENDING and home is not None:
+                if size and not has_room(home, size).exists():
+                    raise quota_exceeded(home)
+                rows.filter(home=home).update(node_level=None)
             since = timezone.now() if to == ChunkState.PENDING else None
             Chunk.objects.filter(pk__in=[pk for pk, _ in found]).update(state=to, state_at=since)
-            charge(tenant_id, used=size, condemned=-size)
+            charge(home, used=size, condemned=-size)
             revived.update(bytes(digest) for _, digest in found)
     return revived
 
@@ -150,16 +173,14 @@ def take_back_name(row: Chunk) -> None:
     forget_deleted(row.tenant_id, [row.pk], row.state_at)
 
 
-def forget_deleted(tenant_id: UUID, pks: Digests[int], claimed_at: datetime) -> int:
+def forget_deleted(home: UUID | None, pks: Digests[int], claimed_at: datetime) -> int:
     """Removes rows whose objects are gone, by the claim that deleted them; answers the bytes given back."""
     with transaction.atomic():
-        lock_tenants(tenant_id)
-        rows = Chunk.objects.filter(
-            tenant=tenant_id, pk__in=pks, state=ChunkState.DELETED, state_at=claimed_at
-        )
-        size = own_bytes(rows, tenant_id)
+        lock_home(home)
+        rows = Chunk.objects.filter(tenant=home, pk__in=pks, state=ChunkState.DELETED, state_at=claimed_at)
+        size = own_bytes(rows, home)
         rows.delete()
-        charge(tenant_id, condemned=-size)
+        charge(home, condemned=-size)
     return size
 
 

@@ -21,13 +21,13 @@ from storage.catalogue import all_images, published_versions, require_site_admin
 from storage.images.errors import BadRecipe
 from storage.images.publish import (
     cancel_publish,
-    restore_image_version,
     retry_publish,
     start_publish,
-    withdraw_image_version,
 )
 from storage.models import ImageVersion, PublishJob, PublishState
+from storage.versions import fate_of, offer_version_again, retire_version
 from webvm.accounts.access import signed_in
+from webvm.accounts.actions.tenants import undo_time
 from webvm.errors import NotFound, WebVMError
 
 View = Callable[..., HttpResponse]
@@ -69,7 +69,12 @@ def images(request: HttpRequest) -> HttpResponse:
 @for_site_admins
 def admin_images(request: HttpRequest) -> HttpResponse:
     jobs = [(job, *seen_state(job)) for job in PublishJob.objects.order_by("-created_at")[:RECENT_JOBS]]
-    return render(request, "storage/admin_images.html", {"images": all_images(), "jobs": jobs})
+    images = [
+        (image, [(version, fate_of(version)) for version in image.versions.all()]) for image in all_images()
+    ]
+    return render(
+        request, "storage/admin_images.html", {"images": images, "jobs": jobs, "undo_days": undo_time().days}
+    )
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -135,8 +140,8 @@ def retry_job(request: HttpRequest, job_id: UUID) -> HttpResponse:
 @for_site_admins
 def withdraw_version(request: HttpRequest, version_id: UUID) -> HttpResponse:
     version = _find_version(version_id)
-    done = f"{version} is withdrawn. Machines that were started from it go on."
-    _say(request, lambda: withdraw_image_version(version, acting_user=signed_in(request)), done)
+    done = f"{version} is withdrawn. Machines that were started from it go on and keep its data."
+    _say(request, lambda: retire_version(version, acting_user=signed_in(request)), done)
     return redirect("admin-images")
 
 
@@ -145,7 +150,7 @@ def withdraw_version(request: HttpRequest, version_id: UUID) -> HttpResponse:
 def restore_version(request: HttpRequest, version_id: UUID) -> HttpResponse:
     version = _find_version(version_id)
     done = f"{version} is offered again."
-    _say(request, lambda: restore_image_version(version, acting_user=signed_in(request)), done)
+    _say(request, lambda: offer_version_again(version, acting_user=signed_in(request)), done)
     return redirect("admin-images")
 
 

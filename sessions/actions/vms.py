@@ -14,6 +14,7 @@ from sessions.models import VM
 from sessions.names import clean_name
 from sessions.quotas import require_room_for_vm
 from storage.models import ImageVersion
+from storage.versions import require_data
 from webvm.accounts.access import personal_tenant, require_role
 from webvm.accounts.actions.tenants import undo_time
 from webvm.accounts.audit import record
@@ -43,6 +44,7 @@ def create_vm(image_slug: str, *, acting_user: User, tenant: Tenant | None = Non
     with transaction.atomic():
         require_room_for_vm(tenant.pk)
         vm = VM.objects.create(tenant=tenant, name=name, created_by=acting_user, image_version=version)
+        require_data(version.pk)
         record(
             "create_vm",
             acting_user=acting_user,

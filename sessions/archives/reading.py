@@ -160,7 +160,7 @@ def find_version(manifest: Manifest) -> ImageVersion:
     too, as for machines that exist. Raises `ImageMissing`.
     """
     same_size = ImageVersion.objects.filter(
-        disk_blocks=manifest.disk.blocks, memory_blocks=manifest.memory.blocks
+        disk_blocks=manifest.disk.blocks, memory_blocks=manifest.memory.blocks, freed_at=None
     )
     versions = same_size.select_related("image").defer("recipe", "boot_trace", "facts")
     fitting = [

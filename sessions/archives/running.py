@@ -21,6 +21,7 @@ from storage.codec import BLOCK
 from storage.commits import accept_device
 from storage.errors import MissingChunks
 from storage.intake import DeviceTaker, KnownBlocks
+from storage.versions import require_data
 from storage.workers import is_gone, new_worker_name
 from webvm.accounts.access import require_role
 from webvm.accounts.audit import record
@@ -129,6 +130,7 @@ class _Run:
                 image_version=version,
                 stored_bytes=stored,
             )
+            require_data(version.pk)
             vm.head = Snapshot.objects.create(
                 vm=vm,
                 tenant=self.tenant,

@@ -13,8 +13,9 @@ from storage.errors import BadChunk, BadIndex, ChunkNotFound
 from storage.gc import roots
 from storage.gc.roots import Root
 from storage.gc.verify import Damage
+from storage.gc.versions import kept_versions
 from storage.index import MAX_LEVEL, root_level
-from storage.models import Chunk, ChunkState, ImageVersion
+from storage.models import Chunk, ChunkState
 from storage.nodes import load_nodes
 
 PAGE = 200
@@ -86,7 +87,7 @@ def _damages_of(named_in: HomeId, digests: Iterable[bytes], level: int, bad: _Ba
 
 
 def _devices() -> Iterator[Root]:
-    for version in ImageVersion.objects.select_related("image").defer("recipe", "boot_trace", "facts"):
+    for version in kept_versions().select_related("image"):
         for device, root, blocks in (
             ("disk", version.disk_root, version.disk_blocks),
             ("memory", version.memory_root, version.memory_blocks),

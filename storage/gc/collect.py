@@ -11,12 +11,15 @@ from uuid import UUID
 from django.db.models import Q
 from django.utils import timezone
 
-from storage.errors import StoreUnavailable
+from storage.chunks import HomeId
 from storage.gc import roots
-from storage.gc.mark import Condemned, collect_tenant, would_condemn
-from storage.gc.sweep import Swept, due_bytes, sweep
-from storage.models import Chunk, ChunkState, Collection, CollectionPhase
-from storage.states import pin_time
+from storage.gc.abandoned import condemn_abandoned
+from storage.gc.barrier import collection_of
+from storage.gc.mark import Condemned, collect_home
+from storage.gc.sweep import Swept, sweep
+from storage.gc.versions import free_versions
+from storage.images.publish import fail_lost_jobs
+from storage.models import Collection, CollectionPhase, PublicCollection
 from storage.uploads import remove_abandoned_uploads
 from webvm.accounts.audit import record
 from webvm.accounts.models import User
@@ -33,6 +36,8 @@ class Collected:
     """What a collection did."""
 
     purged: int = 0
+    # Image versions whose data nobody needs any more.
+    versions: int = 0
     tenants: int = 0
     condemned: Condemned = field(default_factory=Condemned)
     swept: Swept = field(default_factory=Swept)
@@ -55,83 +60,59 @@ def collect_garbage(
     that another collector is at work on are left to it. `acting_user` None is the command line or the
     schedule. Raises `PermissionDenied`, `StoreUnavailable`.
     """
-    _require_site_admin(acting_user)
+    require_site_admin(acting_user)
     now = now or timezone.now()
     done = Collected()
     for source in roots.sources:
         while count := source.purge(now, PURGE_STEP):
             done.purged += count
             say(f"{done.purged} deleted things removed for good")
+    done.versions = free_versions(now)
+    done.condemned += condemn_abandoned(now)
     for tenant in due_tenants(now, waited, share=share):
-        condemned = collect_tenant(tenant, now=now)
         done.tenants += 1
-        done.condemned += condemned
-        error = Collection.objects.values_list("error", flat=True).get(tenant=tenant)
-        if error:
-            done.blocked.append(str(tenant))
-            _log.error("tenant %s: %s", tenant, error)
-        say(f"tenant {tenant}: {error or f'{condemned.chunks} chunks condemned'}")
+        _collect(tenant, f"tenant {tenant}", now, done, say)
+    # After the tenants: they may have to write down first what they name of the public.
+    if is_public_due(now, waited, share=share):
+        fail_lost_jobs()
+        _collect(None, "public", now, done, say)
     try:
         done.swept = sweep(now=now)
         while remove_abandoned_uploads():
             pass
     finally:
-        if done.purged or done.condemned.chunks or done.swept.objects:
+        if done.purged or done.versions or done.condemned.chunks or done.swept.objects:
             record("collect_garbage", acting_user=acting_user, **asdict(done))
     return done
 
 
+def _collect(home: HomeId, name: str, now: datetime, done: Collected, say: Callable[[str], None]) -> None:
+    condemned = collect_home(home, now=now)
+    done.condemned += condemned
+    error = collection_of(home).values_list("error", flat=True).get()
+    if error:
+        done.blocked.append(str(home or "public"))
+        _log.error("%s: %s", name, error)
+    say(f"{name}: {error or f'{condemned.chunks} chunks condemned'}")
+
+
 def due_tenants(now: datetime, waited: timedelta = timedelta(0), *, share: bool = False) -> Iterator[UUID]:
-    """Tenants that may have garbage: noted as such, a run under way, or uploads that nobody committed."""
+    """Tenants that may have garbage: it was noted since their last run began, or a run is under way."""
+    found = Collection.objects.filter(_due(now, waited, share)).order_by("tenant_id")
+    yield from list(found.values_list("tenant_id", flat=True))
+
+
+def is_public_due(now: datetime, waited: timedelta = timedelta(0), *, share: bool = False) -> bool:
+    """Whether public chunks may be garbage, or a run over them is under way."""
+    return PublicCollection.objects.filter(_due(now, waited, share)).exists()
+
+
+def _due(now: datetime, waited: timedelta, share: bool) -> Q:
     due = Q(garbage_since__lte=now - waited) | ~Q(phase=CollectionPhase.IDLE)
-    found = Collection.objects.filter(due)
-    if share:
-        found = found.exclude(heartbeat_at__gt=timezone.now() - _AT_WORK)
-    seen = set(found.values_list("tenant_id", flat=True))
-    abandoned = Chunk.objects.filter(
-        state=ChunkState.PENDING, state_at__lt=now - pin_time(), tenant__isnull=False
-    )
-    seen |= {
-        tenant for tenant in abandoned.order_by().values_list("tenant_id", flat=True).distinct() if tenant
-    }
-    yield from sorted(seen)
+    at_work = Q(heartbeat_at__isnull=False, heartbeat_at__gt=timezone.now() - _AT_WORK)
+    return due & ~at_work if share else due
 
 
-@dataclass(frozen=True)
-class Freeable:
-    """A dry run's answer for one tenant."""
-
-    tenant: UUID
-    digests: list[str]
-    stored_bytes: int
-
-
-def preview_garbage(*, acting_user: User | None, now: datetime | None = None) -> Iterator[Freeable]:
-    """What `collect_garbage` would condemn, tenant by tenant; nothing is changed. Raises `PermissionDenied`,
-    and `BadChunk` or `ChunkNotFound` for a tenant with a damaged node."""
-    _require_site_admin(acting_user)
-    now = now or timezone.now()
-    tenants = set(due_tenants(now))
-    for source in roots.sources:
-        tenants |= source.homes_to_purge(now)
-    for tenant in sorted(tenants):
-        found = would_condemn(tenant, now=now)
-        yield Freeable(tenant, [digest.hex() for digest in found.digests], found.stored_bytes)
-
-
-def preview_purge(now: datetime) -> dict[str, int]:
-    """How many deleted things would be removed for good, by kind."""
-    return {kind: count for source in roots.sources for kind, count in source.to_purge(now).items()}
-
-
-def preview_sweep(now: datetime) -> tuple[int, int]:
-    """How many objects would be deleted at once, and their stored bytes."""
-    return due_bytes(now)
-
-
-def _require_site_admin(acting_user: User | None) -> None:
+def require_site_admin(acting_user: User | None) -> None:
     if acting_user is not None and not (acting_user.is_active and acting_user.is_staff):
         raise PermissionDenied("Only admins of this site collect garbage.")
-
-
-__all__ = ["Collected", "Freeable", "StoreUnavailable", "collect_garbage", "due_tenants", "preview_garbage"]

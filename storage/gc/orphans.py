@@ -18,10 +18,11 @@ from django.utils import timezone
 from storage.chunks import store_key
 from storage.codec import decode_frame, digest_of
 from storage.errors import BadChunk, ChunkNotFound
+from storage.gc.mark import is_publishing
 from storage.gc.sweep import delete_claimed
-from storage.models import Chunk, ChunkState, PublishJob, PublishState
+from storage.models import Chunk, ChunkState
 from storage.packs import MAX_PACK_BYTES
-from storage.states import CLAIM_LASTS, charge, lock_tenants
+from storage.states import charge, lock_home
 from storage.stores import StoredObject, get_store
 from webvm.accounts.audit import record
 from webvm.accounts.models import Tenant, User
@@ -38,9 +39,9 @@ def find_orphans(*, now: datetime | None = None) -> Iterator[StoredObject]:
     now = now or timezone.now()
     for space in get_store().list_spaces():
         home = _home_of(space)
-        if home is None and _is_publishing():
+        if home is None and is_publishing():
             continue  # what is published is stored long before its rows
-        count = Chunk.objects.filter(home=home).count()
+        count = Chunk.objects.filter(home=home, tenant=home).count()
         digits = 0 if count <= _NAMES_AT_ONCE else 1 if count <= 16 * _NAMES_AT_ONCE else 2
         for part in range(16**digits):
             prefix = f"{part:0{digits}x}" if digits else ""
@@ -62,7 +63,6 @@ def delete_orphans(*, acting_user: User | None, now: datetime | None = None) -> 
     if acting_user is not None and not (acting_user.is_active and acting_user.is_staff):
         raise PermissionDenied("Only admins of this site collect garbage.")
     now = now or timezone.now()
-    _finish_public(now)
     count = size = 0
     for orphan in find_orphans(now=now):
         if _delete(orphan, now):
@@ -74,10 +74,6 @@ def delete_orphans(*, acting_user: User | None, now: datetime | None = None) -> 
 
 def _home_of(space: str) -> UUID | None:
     return None if space == "pub" else UUID(space.removeprefix("t/"))
-
-
-def _is_publishing() -> bool:
-    return PublishJob.objects.filter(state__in=[PublishState.QUEUED, PublishState.RUNNING]).exists()
 
 
 def _known_names(home: UUID | None, prefix: str) -> set[bytes]:
@@ -116,26 +112,13 @@ def _delete(orphan: StoredObject, now: datetime) -> bool:
     )
     try:
         with transaction.atomic():
-            if home is not None:
-                lock_tenants(home)
-                charge(home, condemned=orphan.size)
+            lock_home(home)
+            charge(home, condemned=orphan.size)
             row.save(force_insert=True)
     except IntegrityError:
         return False  # somebody has uploaded the same bytes since, and uses the object
-    if home is not None:
-        return delete_claimed(home, [(row.pk, digest)], now).objects == 1
     # A job that begins from here on sees the row and waits; one that has begun may be using the object.
-    if not _is_publishing():
-        store.delete(orphan.key)
+    if home is None and is_publishing():
         row.delete()
-        return True
-    row.delete()
-    return False
-
-
-def _finish_public(now: datetime) -> None:
-    """Deletions of public orphans that a crash cut off."""
-    left = Chunk.objects.filter(tenant=None, state=ChunkState.DELETED, state_at__lt=now - CLAIM_LASTS)
-    for row in left:
-        get_store().delete(store_key(None, bytes(row.digest)))
-        row.delete()
+        return False
+    return delete_claimed(home, [(row.pk, digest)], now).objects == 1

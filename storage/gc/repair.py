@@ -9,10 +9,11 @@ from django.db import IntegrityError, transaction
 from storage.chunks import HomeId, mend, store_key
 from storage.codec import CHUNK_BYTES, decode_frame, digest_of, encode_frame
 from storage.errors import BadChunk, BadPack, ChunkNotFound
+from storage.gc.barrier import note_garbage, shade
 from storage.gc.verify import BROKEN, CONDEMNED, MISSING, NO_ROW, Damage, read_object
-from storage.models import Chunk, ChunkState, ImageVersion
+from storage.models import Chunk, ChunkState, Collection, ImageVersion
 from storage.packs import MAX_PACK_BYTES, decode_pack
-from storage.states import batches, charge, lock_tenants, revive
+from storage.states import batches, charge, lock_home, revive
 from storage.stores import get_store
 from webvm.accounts.audit import record
 from webvm.accounts.models import Tenant, User
@@ -40,10 +41,10 @@ def repair(damages: Iterable[Damage], *, acting_user: User | None) -> list[Damag
 
 def _restore_row(damage: Damage) -> bool:
     """The row of what is alive, when its bytes are there."""
-    if damage.what == CONDEMNED and damage.home is not None:
-        return bool(revive(damage.home, [damage.digest], ChunkState.LIVE))
-    if damage.what != NO_ROW:
+    if damage.what not in {CONDEMNED, NO_ROW}:
         return False
+    if revive(damage.home, [damage.digest], ChunkState.LIVE):
+        return True
     try:
         frame = get_store().get(store_key(damage.home, damage.digest))
         raw = decode_frame(frame, CHUNK_BYTES if damage.home else MAX_PACK_BYTES)
@@ -61,10 +62,14 @@ def _restore_row(damage: Damage) -> bool:
     )
     try:
         with transaction.atomic():
-            lock_tenants(damage.home)
+            lock_home(damage.home)
             row.save(force_insert=True)
+            charge(damage.home, used=len(frame))
+            shade(damage.home, [damage.digest])
             if damage.home is not None:
-                charge(damage.home, used=len(frame))
+                # What it names of the public was written down with the row that was lost.
+                note_garbage(damage.home)
+                Collection.objects.filter(tenant=damage.home).update(knows_public=False)
     except IntegrityError:
         # It is there as a chunk that no commit has accepted as a node.
         rows = Chunk.objects.filter(tenant=damage.home, digest=damage.digest, state=ChunkState.LIVE)
@@ -91,7 +96,7 @@ def _other_copies(damages: list[Damage]) -> Iterator[tuple[Damage, bytes]]:
                 break
     if not left:
         return
-    for version in ImageVersion.objects.only("warm_pack", "boot_pack").iterator():
+    for version in ImageVersion.objects.filter(freed_at=None).only("warm_pack", "boot_pack").iterator():
         for pack in (version.warm_pack, version.boot_pack):
             chunks = _chunks_of_pack(bytes.fromhex(pack))
             for damage in [damage for damage in left if damage.digest in chunks]:

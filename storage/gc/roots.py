@@ -34,6 +34,9 @@ class RootSource(Protocol):
         meanwhile may or may not be.
         """
 
+    def uses_version(self, version_id: UUID) -> bool:
+        """Whether something is there, or can be brought back, that starts from this image version."""
+
     def all_roots(self) -> Iterator[Root]:
         """Every device that is alive, a page in memory at a time."""
 

@@ -18,11 +18,12 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Count, F, Q, Sum
 
-from storage.chunks import store_key
+from storage.chunks import HomeId, store_key
 from storage.errors import StoreUnavailable
-from storage.gc.barrier import drop_references
+from storage.gc.barrier import borrowed_public, drop_public_references, drop_references
+from storage.gc.mark import is_publishing
 from storage.models import Chunk, ChunkState
-from storage.states import CLAIM_LASTS, DELETE_WITHIN_S, forget_deleted, lock_tenants
+from storage.states import CLAIM_LASTS, DELETE_WITHIN_S, forget_deleted, lock_home, lock_tenants
 from storage.stores import get_store
 
 _log = logging.getLogger(__name__)
@@ -73,7 +74,8 @@ def due_bytes(now: datetime) -> tuple[int, int]:
     """How many objects a sweep would delete, and their bytes."""
     count = size = 0
     for state, until in _limits(now):
-        due = Chunk.objects.filter(state=state, state_at__lte=until, home=F("tenant"))
+        has_object = Q(home=F("tenant")) | Q(tenant=None)
+        due = Chunk.objects.filter(has_object, state=state, state_at__lte=until)
         found = due.aggregate(count=Count("pk"), size=Sum("stored_size"))
         count, size = count + found["count"], size + (found["size"] or 0)
     return count, size
@@ -85,25 +87,23 @@ def _limits(now: datetime) -> list[tuple[ChunkState, datetime]]:
 
 
 def _sweep_page(page: list[Chunk], state: ChunkState, until: datetime, now: datetime) -> Swept:
-    own: dict[UUID, list[int]] = defaultdict(list)
-    adopted: dict[tuple[UUID, UUID], list[int]] = defaultdict(list)
+    own: dict[HomeId, list[int]] = defaultdict(list)
+    adopted: dict[tuple[UUID, HomeId], list[int]] = defaultdict(list)
     for row in page:
-        if row.tenant_id is None or row.home_id is None:
-            continue  # public rows are never condemned
-        if row.tenant_id == row.home_id:
-            own[row.tenant_id].append(row.pk)
+        if row.tenant_id is None or row.tenant_id == row.home_id:
+            own[row.home_id].append(row.pk)
         else:
             adopted[row.tenant_id, row.home_id].append(row.pk)
     total = Swept()
     for (tenant, home), pks in adopted.items():
         total += Swept(adopted=_drop_adopted(tenant, home, pks, until, now))
-    for tenant, pks in own.items():
-        total += delete_claimed(tenant, _claim(tenant, pks, state, until, now), now)
+    for home, pks in own.items():
+        total += delete_claimed(home, _claim(home, pks, state, until, now), now)
     return total
 
 
-def _drop_adopted(tenant: UUID, home: UUID, pks: list[int], until: datetime, now: datetime) -> int:
-    """Removes references to another tenant's chunks, which may become garbage by that."""
+def _drop_adopted(tenant: UUID, home: HomeId, pks: list[int], until: datetime, now: datetime) -> int:
+    """Removes references to another tenant's chunks, or the public's, which may become garbage by that."""
     with transaction.atomic():
         lock_tenants(tenant, home)
         rows = Chunk.objects.filter(
@@ -111,37 +111,54 @@ def _drop_adopted(tenant: UUID, home: UUID, pks: list[int], until: datetime, now
         )
         digests = [bytes(digest) for digest in rows.values_list("digest", flat=True)]
         rows.delete()
-        if digests:
+        if digests and home is not None:
             drop_references({home: digests}, now=now)
+        elif digests:
+            drop_public_references(now)
     return len(digests)
 
 
 def _claim(
-    tenant: UUID, pks: list[int], state: ChunkState, until: datetime, now: datetime
+    home: HomeId, pks: list[int], state: ChunkState, until: datetime, now: datetime
 ) -> list[tuple[int, bytes]]:
     """From here on the rows say that their objects are being deleted, by this claim (`state_at == now`).
 
     Looks once more: what somebody revived in between stays, and so does what another tenant has a reference
-    to.
+    to. Nothing public is claimed while something is published: that may rely on an object that is there.
     """
+    if home is None and is_publishing():
+        return []
     with transaction.atomic():
-        lock_tenants(tenant)
-        rows = Chunk.objects.filter(pk__in=pks, tenant=tenant, state=state, state_at__lte=until)
+        lock_home(home)
+        rows = Chunk.objects.filter(pk__in=pks, tenant=home, state=state, state_at__lte=until)
         found = {bytes(digest): pk for pk, digest in rows.values_list("pk", "digest")}
-        borrowed = Chunk.objects.filter(home=tenant, digest__in=found).exclude(tenant=tenant)
-        for digest in borrowed.values_list("digest", flat=True):
-            if found.pop(bytes(digest), None):
-                _log.error("condemned, but adopted by another tenant: %s", bytes(digest).hex())
+        for digest in _borrowed(home, set(found)):
+            if found.pop(digest, None):
+                _log.error("condemned, but named by another tenant: %s", digest.hex())
         Chunk.objects.filter(pk__in=found.values()).update(state=ChunkState.DELETED, state_at=now)
+    if home is None and is_publishing():
+        # It may have begun before the claim was to be seen. What begins after it waits (`images.shelf`).
+        claimed = Chunk.objects.filter(pk__in=found.values(), state=ChunkState.DELETED, state_at=now)
+        if state == ChunkState.CONDEMNED:
+            claimed.update(state=state)
+        return []
     return [(pk, digest) for digest, pk in found.items()]
 
 
-def delete_claimed(tenant: UUID, claimed: list[tuple[int, bytes]], now: datetime) -> Swept:
+def _borrowed(home: HomeId, digests: set[bytes]) -> set[bytes]:
+    """Those of these chunks of a home that tenants which are not its own name. The caller holds its lock."""
+    if home is None:
+        return borrowed_public(digests)
+    rows = Chunk.objects.filter(home=home, digest__in=digests).exclude(tenant=home)
+    return {bytes(digest) for digest in rows.values_list("digest", flat=True)}
+
+
+def delete_claimed(home: HomeId, claimed: list[tuple[int, bytes]], now: datetime) -> Swept:
     """Deletes the objects, then their rows. What the store refuses stays claimed, for a later sweep."""
     store = get_store()
     began = time.monotonic()
 
-    keys = [(pk, store_key(tenant, digest)) for pk, digest in claimed]
+    keys = [(pk, store_key(home, digest)) for pk, digest in claimed]
 
     def delete(item: tuple[int, str]) -> int | None:
         if time.monotonic() - began > DELETE_WITHIN_S:
@@ -156,7 +173,10 @@ def delete_claimed(tenant: UUID, claimed: list[tuple[int, bytes]], now: datetime
     failures: list[StoreUnavailable] = []
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="sweep") as pool:
         done = [pk for pk in pool.map(delete, keys) if pk is not None]
-    size = forget_deleted(tenant, done, now)
+    with transaction.atomic():
+        size = forget_deleted(home, done, now)
+        if home is not None and done:
+            drop_public_references(now)
     if failures:
         raise failures[0]
     return Swept(len(done), size)

@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from uuid import UUID
 
 from django.db.models import F, Max, Min, Q, QuerySet
 
@@ -20,8 +19,9 @@ from storage.chunks import HomeId, find_rows, store_key
 from storage.codec import BLOCK, decode_verified
 from storage.errors import BadChunk, BadIndex, ChunkNotFound
 from storage.gc import roots
+from storage.gc.versions import digests_of, kept_versions
 from storage.index import Interior, Leaf, decode_node, root_level
-from storage.models import Chunk, ChunkState, ImageVersion
+from storage.models import Chunk, ChunkState
 from storage.stores import get_store
 
 PAGE = 100
@@ -187,14 +187,14 @@ def _check_named(home: HomeId, refs: list[tuple[int, bytes, int]]) -> Iterator[D
 
 
 def _check_adopted(page: list[Chunk], checked: Checked) -> None:
-    by_home: dict[UUID, list[Chunk]] = defaultdict(list)
+    by_home: dict[HomeId, list[Chunk]] = defaultdict(list)
     for row in page:
-        if row.home_id is not None:
-            by_home[row.home_id].append(row)
+        by_home[row.home_id].append(row)
     for home, rows in by_home.items():
         there = find_rows(home, [bytes(row.digest) for row in rows])
+        of_home = there.public if home is None else there.own
         for row in rows:
-            own = there.own.get(bytes(row.digest))
+            own = of_home.get(bytes(row.digest))
             if own is None or own.state == ChunkState.CONDEMNED:
                 what = NO_ROW if own is None else CONDEMNED
                 checked.damages.append(Damage(home, bytes(row.digest), what, row.node_level))
@@ -213,19 +213,13 @@ def _check_roots(checked: Checked) -> None:
 
 def _all_roots() -> Iterator[tuple[HomeId, bytes, int]]:
     """`(home, digest, level)`; for what images name besides, level -1."""
-    for version in ImageVersion.objects.defer("recipe", "boot_trace", "facts").iterator(chunk_size=PAGE):
-        for root, blocks in (
-            (version.disk_root, version.disk_blocks),
-            (version.memory_root, version.memory_blocks),
-        ):
-            if root:
-                yield None, bytes.fromhex(root), root_level(blocks)
-        for blob in version.machine.values():
-            if isinstance(blob, dict):
-                for digest in blob.get("chunks", []):
-                    yield None, bytes.fromhex(digest), -1
-        for pack in (version.warm_pack, version.boot_pack):
-            yield None, bytes.fromhex(pack), -1
+    for version in kept_versions().iterator(chunk_size=PAGE):
+        levels = {
+            version.disk_root: root_level(version.disk_blocks),
+            version.memory_root: root_level(version.memory_blocks),
+        }
+        for digest in digests_of(version):
+            yield None, digest, levels.get(digest.hex(), -1)
     for source in roots.sources:
         for found in source.all_roots():
             yield found.home, bytes.fromhex(found.root), root_level(found.blocks)

@@ -29,6 +29,7 @@ from storage.states import CLAIM_LASTS, forget_deleted, pin_time
 from storage.stores import ChunkStore, get_store
 from storage.stores.local import LocalStore
 from tests.support.collecting import check_books, collect_all, contents_of
+from tests.support.killing import Killed, Killer
 from tests.support.machines import Machine, block, make_image, make_user, save, upload
 from tests.support.pages import browser, call
 from webvm.accounts.access import personal_tenant
@@ -321,10 +322,6 @@ class TestDeleting:
         check_books()
 
 
-class Killed(BaseException):
-    pass
-
-
 def killed(*_: object) -> None:
     raise Killed
 
@@ -446,22 +443,6 @@ def test_a_run_that_is_cut_off_anywhere_goes_on(vm: VM, machine: Machine, ada: U
         if not killer.has_killed:
             break
     assert 30 < number < 199
-
-
-class Killer:
-    """Kills at one statement that changes something; none is carried out after that."""
-
-    def __init__(self, number: int) -> None:
-        self.left = number
-        self.has_killed = False
-
-    def __call__(self, run: Any, sql: str, *args: Any) -> Any:
-        if not self.has_killed and not sql.startswith(("SELECT", "SAVEPOINT", "RELEASE", "ROLLBACK")):
-            self.left -= 1
-            if self.left == 0:
-                self.has_killed = True
-                raise Killed
-        return run(sql, *args)
 
 
 def test_only_site_admins_collect(ada: User) -> None:

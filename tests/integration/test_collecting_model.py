@@ -24,12 +24,16 @@ from sessions.actions.snapshots import make_fork
 from sessions.models import VM, Snapshot
 from storage.errors import MissingChunks
 from storage.gc import mark
-from storage.gc.collect import due_tenants
+from storage.gc.abandoned import condemn_abandoned
+from storage.gc.barrier import collection_of
+from storage.gc.collect import due_tenants, is_public_due
 from storage.gc.sweep import grace_time, sweep
-from storage.models import Chunk, Collection
+from storage.gc.versions import free_versions
+from storage.models import Chunk, ImageVersion
 from storage.states import pin_time
-from tests.support.collecting import check_books, collect_all, contents_of
-from tests.support.machines import Machine, block, bring, make_image, make_user
+from storage.versions import offer_version_again, retire_version
+from tests.support.collecting import check_books, collect_all, contents_of, read_device
+from tests.support.machines import Machine, block, bring, image_machine, make_image, make_user
 from webvm.accounts.access import personal_tenant
 from webvm.accounts.actions.tenants import undo_time
 from webvm.accounts.models import Tenant, User
@@ -42,11 +46,13 @@ PLACES = st.sampled_from([0, 7, 1023, 1024, 1500])
 
 
 class Histories(RuleBasedStateMachine):
-    """Two users; `saved` are snapshots with the machine that each was saved from."""
+    """Two users; `saved` are snapshots with the machine that each was saved from, `versions` what was
+    published."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.base = make_image(f"i{uuid.uuid4().hex[:8]}")
+        self.slug = f"i{uuid.uuid4().hex[:8]}"
+        self.versions = [make_image(self.slug)]
         self.users = [make_user() for _ in range(2)]
         self.now = timezone.now()
         self.saved: dict[uuid.UUID, Machine] = {}
@@ -54,7 +60,10 @@ class Histories(RuleBasedStateMachine):
         self.run: Iterator[None] = iter(())
         for user in self.users:
             vm = VM.objects.create(
-                tenant=personal_tenant(user), name="vm", created_by=user, image_version=self.base[0]
+                tenant=personal_tenant(user),
+                name="vm",
+                created_by=user,
+                image_version=self.versions[0][0],
             )
             self.vms.append(vm)
 
@@ -64,17 +73,23 @@ class Histories(RuleBasedStateMachine):
     def pick_vm(self, number: int) -> VM:
         vms = [vm for vm in self.vms if VM.objects.filter(pk=vm.pk, deleted_at=None).exists()]
         if not vms:
-            user = self.users[number % 2]
-            vms = [
-                VM.objects.create(
-                    tenant=personal_tenant(user), name="vm", created_by=user, image_version=self.base[0]
-                )
-            ]
-            self.vms += vms
+            vms = [self.start(number)]
         return VM.objects.select_related("head").get(pk=vms[number % len(vms)].pk)
 
-    def machine_at(self, snapshot: Snapshot | None) -> Machine:
-        return (self.saved[snapshot.pk] if snapshot else self.base[1]).copy()
+    def start(self, number: int) -> VM:
+        """A new machine of the newest version."""
+        user, version = self.users[number % 2], self.versions[-1][0]
+        offer_version_again(version, acting_user=None)
+        vm = VM.objects.create(
+            tenant=personal_tenant(user), name="vm", created_by=user, image_version=version
+        )
+        self.vms.append(vm)
+        return vm
+
+    def machine_at(self, vm: VM) -> Machine:
+        if vm.head:
+            return self.saved[vm.head.pk].copy()
+        return next(machine for version, machine in self.versions if version.pk == vm.image_version_id).copy()
 
     @rule(
         pick=st.integers(0, 9),
@@ -82,12 +97,23 @@ class Histories(RuleBasedStateMachine):
         memory=TEXTS,
         is_auto=st.booleans(),
         late=st.booleans(),
+        lender=st.one_of(st.none(), st.integers(0, 9)),
     )
-    def save(self, pick: int, disk: dict[int, int], memory: int, is_auto: bool, late: bool) -> None:
-        """`late`: the collector makes a step between the upload and the commit."""
+    def save(
+        self, pick: int, disk: dict[int, int], memory: int, is_auto: bool, late: bool, lender: int | None
+    ) -> None:
+        """`late`: the collector makes a step between the upload and the commit. `lender`: of which version
+        the machine takes the disk's blocks besides, to the same places or others."""
         vm = self.pick_vm(pick)
-        user, machine = self.owner(vm), self.machine_at(vm.head)
+        user, machine = self.owner(vm), self.machine_at(vm)
         digests: list[str] = []
+        if lender is not None:
+            other = self.versions[lender % len(self.versions)][1]
+            machine.disk.chunks.update(other.disk.chunks)
+            at = 20 + lender if lender < 5 else 0
+            for place, there in other.disk.places.items():
+                machine.disk.places[(place + at) % 2048] = there
+            digests += machine.disk.write({8: block("borrowed")}) + sorted(machine.disk.named())
         if disk:
             digests += machine.disk.write({place: block(f"d{place} {text}") for place, text in disk.items()})
         digests += machine.memory.write({11: block(f"m{memory}")})
@@ -133,6 +159,22 @@ class Histories(RuleBasedStateMachine):
         if len(self.vms) > 2:
             VM.objects.filter(pk=self.pick_vm(pick).pk).update(deleted_at=self.now)
 
+    @rule(pick=st.integers(0, 9), text=TEXTS)
+    def publish(self, pick: int, text: int) -> None:
+        """A version like an earlier one, whose data may be going this moment."""
+        if len(self.versions) < 6:
+            machine = image_machine(self.slug)
+            if text:
+                machine.disk.write({0: block(f"v{text}")})
+            self.versions.append(make_image(self.slug, machine=machine))
+            self.start(pick)
+
+    @rule(pick=st.integers(0, 9))
+    def withdraw(self, pick: int) -> None:
+        version = self.versions[pick % len(self.versions)][0]
+        retire_version(version, acting_user=None)
+        ImageVersion.objects.filter(pk=version.pk).update(withdrawn_at=self.now)
+
     @rule(days=st.sampled_from([0, 1, 40]), count=st.integers(1, 4))
     def collect(self, days: int, count: int) -> None:
         self.now += timedelta(days=days)
@@ -155,6 +197,13 @@ class Histories(RuleBasedStateMachine):
             assert memory == blocks(wanted.memory)
 
     @invariant()
+    def versions_that_are_not_freed_are_whole(self) -> None:
+        for version in ImageVersion.objects.filter(freed_at=None):
+            machine = next(machine for known, machine in self.versions if known.pk == version.pk)
+            for root, device in ((version.disk_root, machine.disk), (version.memory_root, machine.memory)):
+                assert read_device(root, None, device.blocks) == blocks(device)
+
+    @invariant()
     def the_books_are_right(self) -> None:
         check_books()
 
@@ -163,8 +212,9 @@ class Histories(RuleBasedStateMachine):
         collect_all(self.now)
         self.everything_reads_back()
         VM.objects.update(deleted_at=self.now)
+        ImageVersion.objects.update(is_withdrawn=True, withdrawn_at=self.now)
         collect_all(self.now + timedelta(days=50))
-        assert not Chunk.objects.exclude(tenant=None).exists()
+        assert not Chunk.objects.exists()
         assert not Tenant.objects.exclude(used_bytes=0, condemned_bytes=0).exists()
 
 
@@ -179,12 +229,15 @@ def steps(now: datetime) -> Iterator[None]:
     """One collection, in the smallest steps that it has."""
     while purge_expired(now, 1):
         yield
-    for tenant in list(due_tenants(now)):
-        run = mark._begin(tenant, now)
+    free_versions(now)
+    condemn_abandoned(now)
+    yield
+    for home in [*due_tenants(now), *([None] if is_public_due(now) else [])]:
+        run = mark.begin(home, now)
         yield
-        while mark._step(tenant, run, now) is not None:
+        while mark.make_step(home, run, now) is not None:
             yield
-        assert Collection.objects.get(tenant=tenant).error == ""
+        assert collection_of(home).get().error == ""
     sweep(now=now)
 
 

@@ -73,7 +73,7 @@ async def test_it_works(world: World) -> None:
         assert vm.stored_bytes == snapshot.stored_bytes == used > 0
         assert AuditEntry.objects.filter(action="import_vm", acting_user=world.bob).count() == 1
         # Only what changed was stored: the image's blocks, also those in the memory, stay where they are.
-        own = Chunk.objects.filter(tenant=world.tenant, node_level=None)
+        own = Chunk.objects.filter(tenant=world.tenant, home=world.tenant, node_level=None)
         assert sum(chunk.raw_size for chunk in own) == BLOCK * (21 + 3)
         # The machine can be saved on top of.
         bring(world.tenant, world.machine, [*world.machine.disk.chunks, *world.machine.memory.chunks])

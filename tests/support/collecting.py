@@ -16,6 +16,8 @@ from storage.gc.collect import Collected, collect_garbage
 from storage.index import Interior, decode_node, node_span, root_level
 from storage.models import Chunk, ChunkState
 from storage.stores import get_store
+from tests.support.machines import Machine
+from webvm.accounts.actions.tenants import undo_time
 from webvm.accounts.models import Tenant
 
 Contents = dict[int, bytes]
@@ -80,3 +82,33 @@ def collect_all(now: datetime | None = None) -> tuple[Collected, datetime]:
         done = collect_garbage(acting_user=None, now=now)
         if not (done.purged or done.condemned.chunks or done.swept.objects or done.swept.adopted):
             return done, now
+
+
+def public_states() -> dict[str, int]:
+    """How many public rows are in each state."""
+    found: dict[str, int] = {}
+    for state in Chunk.objects.filter(tenant=None).values_list("state", flat=True):
+        found[state] = found.get(state, 0) + 1
+    return found
+
+
+def named_by(machine: Machine) -> set[str]:
+    """The digests of all nodes and chunks of both devices."""
+    return machine.disk.named() | machine.memory.named()
+
+
+def public_digests() -> set[str]:
+    """Those of all public rows, in any state."""
+    return {
+        bytes(digest).hex() for digest in Chunk.objects.filter(tenant=None).values_list("digest", flat=True)
+    }
+
+
+def after_undo() -> datetime:
+    """When what is deleted now can be brought back no more."""
+    return timezone.now() + undo_time() + timedelta(hours=1)
+
+
+def loaded(snapshot: Snapshot) -> Snapshot:
+    """The snapshot as it is by now, with what its devices need."""
+    return Snapshot.objects.select_related("vm__image_version").get(pk=snapshot.pk)

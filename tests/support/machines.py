@@ -111,9 +111,13 @@ def image_machine(slug: str = "tiny") -> Machine:
     return machine
 
 
-def make_image(slug: str = "tiny", title: str = "Tiny Linux") -> tuple[ImageVersion, Machine]:
-    """A published image whose disk and memory have a few blocks, in the store and in the database."""
-    machine = image_machine(slug)
+def make_image(
+    slug: str = "tiny", title: str = "Tiny Linux", machine: Machine | None = None
+) -> tuple[ImageVersion, Machine]:
+    """A published image whose disk and memory have a few blocks, in the store and in the database. `machine`:
+    not the usual content.
+    """
+    machine = machine or image_machine(slug)
     kernel = b"kernel of " + slug.encode()
     upload(None, [*machine.disk.chunks.values(), *machine.memory.chunks.values(), kernel])
     blob = {"size": len(kernel), "chunks": [digest_of(kernel)]}

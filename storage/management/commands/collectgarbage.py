@@ -9,16 +9,19 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
 
-from storage.gc.collect import collect_garbage, preview_garbage, preview_purge, preview_sweep
+from storage.gc.collect import collect_garbage
 from storage.gc.orphans import delete_orphans, find_orphans
+from storage.gc.preview import preview_garbage, preview_purge, preview_sweep
+from storage.gc.versions import due_versions
 from webvm.errors import WebVMError
 
 
 class Command(BaseCommand):
     help = (
-        "Remove deleted machines, snapshots and tenants that can no longer be brought back, condemn the "
-        "chunks that nothing leads to, and delete those that were condemned long enough ago. It may be ended "
-        "at any time and goes on where it stopped; everything else goes on meanwhile."
+        "Remove deleted machines, snapshots and tenants that can no longer be brought back, let go of image "
+        "versions that were withdrawn and that nobody needs, condemn the chunks that nothing leads to, and "
+        "delete those that were condemned long enough ago. It may be ended at any time and goes on where it "
+        "stopped; everything else goes on meanwhile."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -41,6 +44,7 @@ class Command(BaseCommand):
         done = collect_garbage(acting_user=None, say=(lambda _: None) if quiet else self.stdout.write)
         answer: dict[str, Any] = {
             "purged": done.purged,
+            "versions": done.versions,
             "tenants": done.tenants,
             "condemned": {"chunks": done.condemned.chunks, "bytes": done.condemned.stored_bytes},
             "deleted": {"objects": done.swept.objects, "bytes": done.swept.stored_bytes},
@@ -60,12 +64,17 @@ class Command(BaseCommand):
         objects, size = preview_sweep(now)
         answer: dict[str, Any] = {
             "purged": purged,
-            "tenants": len(found),
+            "versions": len(due_versions(now)),
+            "tenants": sum(each.tenant is not None for each in found),
             "condemned": {
                 "chunks": sum(len(each.digests) for each in found),
                 "bytes": sum(each.stored_bytes for each in found),
                 "by_tenant": [
-                    {"tenant": str(each.tenant), "bytes": each.stored_bytes, "chunks": each.digests}
+                    {
+                        "tenant": each.tenant and str(each.tenant),
+                        "bytes": each.stored_bytes,
+                        "chunks": each.digests,
+                    }
                     for each in found
                     if each.digests
                 ],
@@ -83,7 +92,8 @@ class Command(BaseCommand):
         if not json:
             for each in found:
                 for digest in each.digests:
-                    self.stdout.write(f"would condemn {digest} of tenant {each.tenant}")
+                    whose = f"of tenant {each.tenant}" if each.tenant else "of the public"
+                    self.stdout.write(f"would condemn {digest} {whose}")
             for key in answer.get("orphans", {}).get("keys", []):
                 self.stdout.write(f"would delete the orphan {key}")
             answer["purged"] = ", ".join(f"{count} {kind}" for kind, count in purged.items()) or 0
@@ -95,9 +105,12 @@ class Command(BaseCommand):
             return filesizeformat(answer[part]["bytes"]).replace("\xa0", " ")
 
         self.stdout.write(f"{purged}, of what was deleted: {answer['purged']}.")
+        if answer["versions"]:
+            self.stdout.write(f"{purged}, as nobody needs them: {answer['versions']} image versions.")
         self.stdout.write(f"{answer['condemned']['chunks']} chunks ({size('condemned')}) {condemned}.")
         self.stdout.write(f"{answer['deleted']['objects']} objects ({size('deleted')}) {deleted}.")
         if "orphans" in answer:
             self.stdout.write(f"{answer['orphans']['objects']} orphans ({size('orphans')}) {deleted}.")
-        for tenant in answer["blocked"]:
-            self.stderr.write(f"Tenant {tenant} has a damaged index: run manage.py verifystorage --repair.")
+        for home in answer["blocked"]:
+            name = "The public" if home == "public" else f"Tenant {home}"
+            self.stderr.write(f"{name} has a damaged index: run manage.py verifystorage --repair.")

@@ -1,0 +1,53 @@
+"""Taking an image version out of the catalogue, and putting it back while its data is there."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+from django.utils.formats import date_format
+
+from storage.errors import VersionFreed
+from storage.gc.versions import is_used
+from storage.images.publish import restore_image_version, withdraw_image_version
+from storage.models import ImageVersion
+from webvm.accounts.actions.tenants import undo_time
+from webvm.accounts.models import User
+
+
+def retire_version(version: ImageVersion, *, acting_user: User | None) -> None:
+    """Nobody can start a new machine from it; machines that exist go on. Its data is freed when it has been
+    withdrawn for `undo_time` and no machine needs it. Idempotent. Raises `PermissionDenied`.
+    """
+    with transaction.atomic():
+        withdraw_image_version(version, acting_user=acting_user)
+        ImageVersion.objects.filter(pk=version.pk, withdrawn_at=None).update(withdrawn_at=timezone.now())
+    version.refresh_from_db()
+
+
+def offer_version_again(version: ImageVersion, *, acting_user: User | None) -> None:
+    """Undoes `retire_version`. Raises `VersionFreed` when it is too late, `PermissionDenied`."""
+    with transaction.atomic():
+        restore_image_version(version, acting_user=acting_user)
+        if not ImageVersion.objects.filter(pk=version.pk, freed_at=None).update(withdrawn_at=None):
+            raise VersionFreed
+    version.refresh_from_db()
+
+
+def fate_of(version: ImageVersion) -> str:
+    """What becomes of the data of a withdrawn version, for the admins' page; empty for another."""
+    if version.freed_at is not None:
+        return f"data deleted {date_format(version.freed_at, 'j M Y')}"
+    if not version.is_withdrawn or version.withdrawn_at is None:
+        return ""
+    if is_used(version):
+        return "machines still use it"
+    return f"its data is deleted from {date_format(version.withdrawn_at + undo_time(), 'j M Y')} on"
+
+
+def require_data(version_id: UUID) -> None:
+    """In the transaction that has just made something that needs the version: it stays from then on. Raises
+    `VersionFreed`."""
+    if not ImageVersion.objects.filter(pk=version_id, freed_at=None).exists():
+        raise VersionFreed
