@@ -57,13 +57,18 @@ def list_vms(
     request: HttpRequest,
     tenant: UUID | None = None,
     deleted: bool = False,
+    running: bool = False,
     cursor: str | None = None,
     limit: Limit = PAGE_SIZE,
 ) -> Any:
-    """Of all your tenants, or of one. `deleted`: those that can still be restored."""
+    """Of all your tenants, or of one. `deleted`: those that can still be restored. `running`: those that
+    somebody has open.
+    """
     user = signed_in(request)
     tenants = [find_tenant(user, tenant)] if tenant else list(tenants_of(user))
-    page = page_of(lists.listed_vms(tenants, deleted=deleted), "last_used_at", cursor, limit)
+    listed = lists.listed_vms(tenants, deleted=deleted)
+    listed = lists.only_running(listed) if running else listed
+    page = page_of(listed, "last_used_at", cursor, limit)
     return VMPage(items=[VMOut.of(vm) for vm in page.items], next=page.next)
 
 

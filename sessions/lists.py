@@ -11,6 +11,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from sessions.access import BULKY
+from sessions.actions.leases import LEASE_TTL
 from sessions.models import VM, ShareLink, Snapshot
 from webvm.accounts.actions.tenants import undo_time
 from webvm.accounts.models import Tenant
@@ -23,6 +24,14 @@ def listed_vms(tenants: Sequence[Tenant], *, deleted: bool = False) -> QuerySet[
     )
     query = query.filter(deleted_at__gt=oldest_undo()) if deleted else query.filter(deleted_at=None)
     return query.defer("head__thumbnail", "image_version__read_trails", *BULKY)
+
+
+def only_running(vms: QuerySet[VM]) -> QuerySet[VM]:
+    """Those whose lease somebody holds. A holder uses the VM with every renewal: only what was used since the
+    longest lease began is looked at, however many VMs there are.
+    """
+    now = timezone.now()
+    return vms.filter(last_used_at__gt=now - LEASE_TTL, lease_session__isnull=False, lease_expires_at__gt=now)
 
 
 def listed_snapshots(vm: VM, *, deleted: bool = False) -> QuerySet[Snapshot]:

@@ -99,6 +99,32 @@ class TestSessions:
         release_lease(first.pk, again.epoch, acting_user=ada)
         take_lease(second.pk, uuid.uuid4(), take_over=False, acting_user=ada)
 
+    def test_which_machines_run_can_be_asked(self, ada: User) -> None:
+        vms = [create_vm("tiny", acting_user=ada) for _ in range(3)]
+        bob = make_user("bob@example.org", name="Bob")
+        take_lease(create_vm("tiny", acting_user=bob).pk, uuid.uuid4(), take_over=False, acting_user=bob)
+        client = browser(ada)
+        tenant = vms[0].tenant_id
+
+        def running() -> list[str]:
+            answer = call(client, "GET", f"/vms?running=true&tenant={tenant}")[1]
+            assert all(item["open_in"]["holder"] == "Ada" for item in answer["items"])
+            return [item["id"] for item in answer["items"]]
+
+        assert running() == []
+        leases = [take_lease(vm.pk, uuid.uuid4(), take_over=False, acting_user=ada) for vm in vms[:2]]
+        assert set(running()) == {str(vm.pk) for vm in vms[:2]}
+        release_lease(vms[0].pk, leases[0].epoch, acting_user=ada)
+        assert running() == [str(vms[1].pk)]
+        # The holder went to sleep: the lease ran out, and came back with the next renewal.
+        past = timezone.now() - timedelta(minutes=5)
+        VM.objects.filter(pk=vms[1].pk).update(lease_expires_at=past, last_used_at=past)
+        assert running() == []
+        renew_lease(vms[1].pk, leases[1].epoch, acting_user=ada)
+        assert running() == [str(vms[1].pk)]
+        theirs = call(browser(bob), "GET", f"/vms?running=true&tenant={tenant}")
+        assert theirs[0] == 404
+
     def test_a_session_that_slept_keeps_its_work(self, ada: User) -> None:
         limit(ada, max_sessions=1)
         first, second = (create_vm("tiny", acting_user=ada) for _ in range(2))

@@ -32,6 +32,8 @@ export interface VmInfo {
   name: string;
   tenant: string;
   image: { slug: string };
+  /** Who has it open. */
+  open_in: { holder: string; since: string } | null;
 }
 
 export class Api {
@@ -47,6 +49,12 @@ export class Api {
 
   vm(id: string): Promise<VmInfo> {
     return this.call("GET", `/api/v1/vms/${id}`);
+  }
+
+  /** The machines of a tenant that somebody has open, up to a hundred. */
+  async runningVms(tenant: string): Promise<VmInfo[]> {
+    const query = new URLSearchParams({ running: "true", tenant, limit: "100" });
+    return (await this.call<{ items: VmInfo[] }>("GET", `/api/v1/vms?${query.toString()}`)).items;
   }
 
   /** 0: never. */

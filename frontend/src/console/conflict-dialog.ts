@@ -4,6 +4,7 @@ import { describe } from "../sync/errors";
 import { announce, button, byId, setText } from "./dom";
 import { formatAgo } from "./format";
 import type { Conflict } from "./model";
+import { RunningList } from "./running-list";
 import type { Session } from "./session";
 
 interface Choice {
@@ -15,12 +16,14 @@ interface Choice {
 
 export class ConflictDialog {
   private readonly dialog = byId<HTMLDialogElement>("conflict-dialog");
+  private readonly running: RunningList;
   private shown: string | undefined;
 
   constructor(
     private readonly session: Session,
     private readonly onLeave: () => void,
   ) {
+    this.running = new RunningList(session);
     // A choice has to be made: Esc does not close it, and where the browser insists it opens again.
     this.dialog.addEventListener("cancel", (event) => event.preventDefault());
     this.dialog.addEventListener("close", () => {
@@ -41,6 +44,8 @@ export class ConflictDialog {
     setText(byId("conflict-title"), title);
     setText(byId("conflict-text"), text);
     setText(byId("conflict-error"), "");
+    if (conflict.kind === "full") void this.running.show();
+    else this.running.hide();
     byId("conflict-actions").replaceChildren(...choices.map((choice) => this.choiceButton(choice)));
     if (!this.dialog.open) this.dialog.showModal();
     else [...this.dialog.querySelectorAll("button")].find((each) => each.textContent === focused)?.focus();
@@ -80,6 +85,12 @@ export class ConflictDialog {
           choices: [leave, copy, watch, takeOver],
         };
       }
+      case "full":
+        return {
+          title: "No room for one more running machine",
+          text: `As many machines as may run at one time are running (${conflict.sessions} of ${conflict.most}). This one stands still, since it could not be saved. Close one of the others, or ask an admin for more room: then it goes on here by itself.`,
+          choices: [leave, { label: "Try again", primary: true, act: () => this.tryAgain() }],
+        };
       case "lost":
         return {
           title: "This machine was taken over",
@@ -121,6 +132,12 @@ export class ConflictDialog {
           choices: [leave],
         };
     }
+  }
+
+  private async tryAgain(): Promise<void> {
+    if (await this.session.askAgain()) return;
+    setText(byId("conflict-error"), "There is still no room.");
+    await this.running.show();
   }
 
   /** The dialog follows what comes of it; a failure shows in what it says next. */

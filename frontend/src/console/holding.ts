@@ -105,6 +105,9 @@ export class Holding {
         this.setConflict({ kind: "held", holder, since, yours, asking: false, saving: false });
         break;
       }
+      case "full":
+        this.setConflict({ kind: "full", sessions: state.sessions, most: state.most });
+        break;
       case "asking": {
         const by = this.conflict?.kind === "held" ? this.conflict : { holder: "", since: "", yours: false };
         this.setConflict({ ...by, kind: "held", asking: true, saving: state.saving });

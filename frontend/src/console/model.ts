@@ -73,6 +73,8 @@ export interface SaveReport {
 export type Conflict =
   /** `asking`: they have been asked for it; `saving`: and are saving for us. */
   | ({ kind: "held"; asking: boolean; saving: boolean } & Holder)
+  /** As many of the tenant's machines run as may. */
+  | { kind: "full"; sessions: number; most: number }
   /** `saved`: all that was done here was saved before. */
   | { kind: "lost"; message: string; saved: boolean }
   | { kind: "head_moved" }

@@ -40,6 +40,10 @@ const api = {
     return { id: COPY };
   },
   vm: async () => ({ id: VM, image: { slug: "starter" } }),
+  runningVms: async () => [
+    { id: VM, name: "box" },
+    { id: COPY, name: "other" },
+  ],
   createVm: async () => {
     copyServer.head = null;
     return { id: COPY };
@@ -66,7 +70,7 @@ function makeSession(): Session {
       fit: () => undefined,
     },
     openSocket: (url, events) => (url === VM ? server : copyServer).open(url, events),
-    timing: { requestMs: 100, backoffFirstMs: 4, backoffMostMs: 8 },
+    timing: { requestMs: 100, backoffFirstMs: 4, backoffMostMs: 8, askMs: 5 },
     startWorker: () =>
       ({ terminate: () => undefined, addEventListener: () => undefined }) as unknown as Worker,
     startMachine: () => {
@@ -278,6 +282,43 @@ describe("conflicts", () => {
     expect(machine.typed).toEqual(["\r"]);
     await session.takeOver();
     await vi.waitFor(() => expect(session.view).toMatchObject({ state: "running", conflict: undefined }));
+  });
+
+  it("stands still while there is no room for one more machine, and runs on when there is", async () => {
+    server.mood.noRoom = true;
+    session = makeSession();
+    await session.start();
+    await vi.waitFor(() =>
+      expect(session.view).toMatchObject({
+        state: "paused",
+        conflict: { kind: "full", sessions: 2, most: 2 },
+      }),
+    );
+    type("lost");
+    expect(machines[0]?.typed).toEqual(["\r"]);
+    await expect(session.save("")).rejects.toMatchObject({ code: "session_quota_exceeded" });
+    expect(await session.askAgain()).toBe(false);
+    server.mood.noRoom = false;
+    expect(await session.askAgain()).toBe(true);
+    await vi.waitFor(() => expect(session.view).toMatchObject({ state: "running", conflict: undefined }));
+    type("ls");
+    expect(machines[0]?.typed.at(-1)).toBe("ls");
+  });
+
+  it("makes room by having another machine saved and closed where it is open", async () => {
+    server.mood.noRoom = true;
+    session = makeSession();
+    await session.start();
+    await vi.waitFor(() => expect(session.view.conflict).toMatchObject({ kind: "full" }));
+    expect(await session.runningBeside()).toEqual([{ id: COPY, name: "other" }]);
+    copyServer.takeAway("Bob");
+    copyServer.mood.askAnswers = ["asked", "saving", "free"];
+    const closed = session.closeOther(COPY);
+    await vi.waitFor(() => expect(copyServer.asked).toBeGreaterThan(1), 3000);
+    copyServer.lease = undefined; // given back when it was saved
+    await closed;
+    expect(copyServer.released).toBe(1);
+    expect(copyServer.lease).toBeUndefined();
   });
 
   it("waits for a choice when it is open somewhere else", async () => {

@@ -7,6 +7,7 @@ import type { MachineClient, MachineStats } from "../machine/client";
 import type { MachineEvents } from "../machine/machine";
 import { Expected } from "../sync/errors";
 import { Background } from "./background";
+import type { VmInfo } from "./api";
 import { copyVm } from "./copies";
 import { resize, setClock } from "./guest";
 import { Holding } from "./holding";
@@ -202,6 +203,28 @@ export class Session {
    */
   async takeOver(now = false): Promise<void> {
     await this.holding.takeOver(now);
+  }
+
+  /** Asks again for the lease when there was no room for one more running machine; false: there still is none. */
+  async askAgain(): Promise<boolean> {
+    return (await this.holding.sync.askAgain()).kind !== "full";
+  }
+
+  /** The other machines of this one's tenant that somebody has open. */
+  async runningBeside(): Promise<VmInfo[]> {
+    const tenant = this.run.descriptor?.vm.tenant;
+    const running = tenant ? await this.options.api.runningVms(tenant) : [];
+    return running.filter(({ id }) => id !== this.options.vm);
+  }
+
+  /** Has another machine saved where it is open, and closes it there: as taking it over, to give it back at once. */
+  async closeOther(vm: string): Promise<void> {
+    const sync = this.holding.newSync(vm);
+    try {
+      await sync.takeOver();
+    } finally {
+      await sync.handBack();
+    }
   }
 
   /** Shows what whoever has the machine sees; the machine that was loaded here goes. */

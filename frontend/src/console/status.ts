@@ -122,6 +122,8 @@ function networkText(view: SessionView): [string, Led] {
     case "asking":
     case "held":
       return ["Open elsewhere", "danger"];
+    case "full":
+      return ["No room", "danger"];
     case "lost":
       return ["Taken over", "danger"];
     case "ended":

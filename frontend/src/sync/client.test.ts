@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it } from "vitest";
-import { SyncClient, type LeaseState } from "./client";
+import { SyncClient, type LeaseState, type Timing } from "./client";
 import { FakeServer } from "./fake-server";
 
 const clients: SyncClient[] = [];
@@ -8,7 +8,7 @@ afterEach(() => {
   for (const client of clients.splice(0)) client.close();
 });
 
-function connect(server: FakeServer, more: { renewMs?: number; heldMs?: number } = {}): SyncClient {
+function connect(server: FakeServer, more: Partial<Timing> = {}): SyncClient {
   const client = new SyncClient({
     url: "ws://x/",
     session: "mine",
@@ -99,6 +99,30 @@ describe("the lease", () => {
     expect(seen.filter((kind) => kind !== "held")).toEqual([]);
     server.lease = undefined;
     await until(client, "online");
+  });
+
+  it("is refused while there is no room, asked for again, and ours as soon as there is", async () => {
+    const server = new FakeServer();
+    server.mood.noRoom = true;
+    const client = connect(server, { fullMs: 20 });
+    expect(await until(client, "full")).toMatchObject({ sessions: 2, most: 2 });
+    await expect(client.whenOnline()).rejects.toMatchObject({ code: "session_quota_exceeded" });
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(client.state.kind).toBe("full");
+    expect(server.connectionCount).toBe(1);
+    server.mood.noRoom = false;
+    await until(client, "online");
+  });
+
+  it("is asked for at once when the person says so", async () => {
+    const server = new FakeServer();
+    server.mood.noRoom = true;
+    const client = connect(server, { fullMs: 60_000 });
+    await until(client, "full");
+    expect(await client.askAgain()).toMatchObject({ kind: "full" });
+    server.mood.noRoom = false;
+    expect(await client.askAgain()).toMatchObject({ kind: "online" });
+    expect(server.connectionCount).toBe(1);
   });
 
   it("is lost when somebody takes over, and can be taken back", async () => {

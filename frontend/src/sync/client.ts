@@ -6,40 +6,12 @@
 import { Connection, type ChunkOutcome, type OpenSocket } from "./connection";
 import { DirectUploads, putWithFetch, type PutFrame } from "./direct";
 import { ConnectionLost, Expected } from "./errors";
-import { blocked, isHeldBy, takenOver, type LeaseState } from "./lease-state";
+import { blocked, isHeldBy, NO_ROOM, takenOver, tenantFull, type LeaseState } from "./lease-state";
 import { CLOSE, holderIn, type Holder, type LeaseAnswer, type Notice } from "./protocol";
+import { TIMING, type Timing } from "./timing";
 
 export type { LeaseState } from "./lease-state";
-
-export interface Timing {
-  openMs: number;
-  requestMs: number;
-  commitMs: number;
-  renewMs: number;
-  /** Nothing stored for so long while chunks are under way: the connection is dead. */
-  stallMs: number;
-  backoffFirstMs: number;
-  backoffMostMs: number;
-  /** How often a lease that somebody else holds is asked for again: it may have run out, or been given back. */
-  heldMs: number;
-  /** How often a question for the lease is repeated. */
-  askMs: number;
-  /** How often a holder that was asked says that it is saving. */
-  yieldMs: number;
-}
-
-export const TIMING: Timing = {
-  openMs: 10_000,
-  requestMs: 15_000,
-  commitMs: 60_000,
-  renewMs: 10_000,
-  stallMs: 30_000,
-  backoffFirstMs: 250,
-  backoffMostMs: 8_000,
-  heldMs: 3_000,
-  askMs: 500,
-  yieldMs: 2_000,
-};
+export type { Timing } from "./timing";
 
 export interface SyncOptions {
   url: string;
@@ -183,6 +155,27 @@ export class SyncClient {
     if (this.current.kind === "connecting") this.wake?.();
   }
 
+  /** There may be room now for one more machine: asks at once. Resolves with what came of it. */
+  askAgain(): Promise<LeaseState> {
+    const answered = new Promise<LeaseState>((resolve) => {
+      const stop = this.onState((state) => {
+        stop();
+        resolve(state);
+      });
+    });
+    this.wake?.();
+    return answered;
+  }
+
+  /** As `close`, but resolves when the service has the lease back. */
+  async handBack(): Promise<void> {
+    const { online } = this;
+    const released = online?.connection.request("release", { epoch: online.epoch }, this.timing.requestMs);
+    await released?.catch(() => undefined); // it runs out
+    this.online = undefined;
+    this.close();
+  }
+
   /** Gives the lease back and ends. */
   close(): void {
     if (this.closing) return;
@@ -248,22 +241,31 @@ export class SyncClient {
         await this.lease(connection, force);
         return;
       } catch (error) {
-        if (!(error instanceof Expected) || error.code !== "lease_held") throw error;
-        const by = holderIn(error.details);
-        if (this.hadLease && !this.wanted) {
-          this.lose(by);
-          throw error;
-        }
-        // While it is wanted, somebody else was quicker: they are asked in turn.
-        if (!this.wanted && !isHeldBy(this.current, by)) {
-          this.setState({ kind: "held", ...by });
-          if (this.watching) this.tellWatching();
-        }
+        if (!(error instanceof Expected)) throw error;
+        if (error.code === NO_ROOM) {
+          this.wanted = undefined;
+          this.setState(tenantFull(error));
+        } else if (error.code === "lease_held") this.isHeld(error);
+        else throw error;
         this.attempt = 0;
       }
-      await this.sleep(this.wanted ? this.timing.askMs : this.timing.heldMs);
+      const { askMs, fullMs, heldMs } = this.timing;
+      await this.sleep(this.wanted ? askMs : this.current.kind === "full" ? fullMs : heldMs);
       if (over || this.closing) throw new ConnectionLost("closed while waiting for the lease");
     }
+  }
+
+  /** Throws `refusal` when that means that the lease we had is lost. */
+  private isHeld(refusal: Expected): void {
+    const by = holderIn(refusal.details);
+    if (this.hadLease && !this.wanted) {
+      this.lose(by);
+      throw refusal;
+    }
+    // While it is wanted, somebody else was quicker: they are asked in turn.
+    if (this.wanted || isHeldBy(this.current, by)) return;
+    this.setState({ kind: "held", ...by });
+    if (this.watching) this.tellWatching();
   }
 
   /** Asks the holder for the lease until it is free (false), or they are silent or are not to be waited for (true). */

@@ -25,6 +25,8 @@ export interface Misbehaviour {
   askAnswers?: string[];
   /** Answers every `negotiate` that finds something missing with this error. */
   refuseNegotiate?: string;
+  /** As many machines of the tenant run as may. */
+  noRoom?: boolean;
   /** Signs nothing for want of room. */
   noPlace?: boolean;
   /** Chunks of earlier saves that a commit needs and that are gone. */
@@ -153,6 +155,7 @@ export class FakeServer {
     switch (body.type) {
       case "lease": {
         const session = String(body["session"]);
+        if (this.mood.noRoom) return refuse("session_quota_exceeded", { sessions: 2, max_sessions: 2 });
         if (this.lease && this.lease.session !== session && body["take_over"] !== true) {
           const since = "2026-01-01T00:00:00Z";
           return refuse("lease_held", { holder: this.lease.holder, since, yours: false });

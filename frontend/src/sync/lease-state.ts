@@ -12,16 +12,28 @@ export type LeaseState =
   | ({ kind: "held" } & Holder)
   /** We have asked whoever has it for the lease; `saving`: they are saving for us. */
   | { kind: "asking"; saving: boolean }
+  /** As many of the tenant's machines run as may. It is asked for again and again. */
+  | { kind: "full"; message: string; sessions: number; most: number }
   /** We had the lease and somebody took it, or we gave it to them. */
   | { kind: "lost"; message: string; by: Holder }
   /** It makes no sense to go on: signed out, no such VM, or closed by us. */
   | { kind: "ended"; code: "signed_out" | "not_found" | "closed"; message: string };
+
+export const NO_ROOM = "session_quota_exceeded";
+
+/** What a refusal for want of room says. */
+export function tenantFull({ message, details }: Expected): LeaseState {
+  const { sessions, max_sessions: most } = details;
+  return { kind: "full", message, sessions: Number(sessions) || 0, most: Number(most) || 0 };
+}
 
 /** Why it makes no sense to wait for the lease; undefined: it does. */
 export function blocked(state: LeaseState): Error | undefined {
   switch (state.kind) {
     case "held":
       return new Expected("lease_held", `${holderName(state)} has this machine open.`, { ...state });
+    case "full":
+      return new Expected(NO_ROOM, state.message);
     case "lost":
       return new Expected("lease_lost", state.message);
     case "ended":

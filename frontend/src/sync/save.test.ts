@@ -13,6 +13,7 @@ const FAST: Timing = {
   backoffFirstMs: 4,
   backoffMostMs: 16,
   heldMs: 50,
+  fullMs: 50,
   askMs: 5,
   yieldMs: 20,
 };
