@@ -50,16 +50,31 @@ def open_screen(page: Page) -> None:
     expect(page.locator("#vga")).to_be_focused()
 
 
-def test_keys_reach_the_machine(service: Service, profiles: Profiles) -> None:
+def test_keys_and_mouse_reach_the_machine(service: Service, profiles: Profiles) -> None:
     page = profiles.new().new_page()
     sign_up(page, service.url, new_email("screen"))
     console = start_machine(page, service.url)
+    console.run("(stdbuf -oL od -An -td1 -w3 -v /dev/input/mice > /root/mouse 2> /dev/null &); sleep 1")
     open_screen(page)
     type_on_pc(page, "echo 'Typed, with Shift: {~}' > /root/typed\n")
     eventually(
         lambda: "Typed, with Shift: {~}" in console.run("cat /root/typed 2>/dev/null"),
         what="what was typed on the screen is in the file",
     )
+    page.locator("#vga").click()
+    page.wait_for_function("() => document.pointerLockElement?.id === 'vga'")
+    page.mouse.move(300, 300)
+    page.mouse.move(340, 320, steps=4)
+    page.mouse.down()
+    page.mouse.up()
+    page.keyboard.press("Control+Shift+L")
+    page.wait_for_function("() => document.pointerLockElement === null")
+    # A PS/2 mouse's three bytes: the buttons in the lowest bits of the first, then to the right, then up.
+    packets = [
+        [int(part) for part in line.split()] for line in console.run("sleep 1; cat /root/mouse").splitlines()
+    ]
+    assert any(right > 0 > up for _, right, up in packets), packets
+    assert {packet[0] & 1 for packet in packets} == {0, 1}, packets
 
 
 def test_graphics_are_shown_and_are_the_picture_of_a_save(service: Service, profiles: Profiles) -> None:
