@@ -5,6 +5,7 @@ import type { MachineEvents, MachineState } from "../machine/machine";
 import { Expected, describe } from "../sync/errors";
 import type { Descriptor } from "./api";
 import { agentAnswers, greet, promptAppears, setClock } from "./guest";
+import { locateAhead } from "./locating";
 import type { Failure, SessionOptions, SessionView } from "./model";
 
 export interface MachineRunEvents {
@@ -79,7 +80,7 @@ export class MachineRun {
       const machine = this.options.startMachine({
         descriptor,
         worker,
-        locate: (request) => this.options.api.locate(descriptor.locate_url, request),
+        locate: locateAhead(descriptor, (request) => this.options.api.locate(descriptor.locate_url, request)),
       });
       this.machine = machine;
       this.listen(machine);

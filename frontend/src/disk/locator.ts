@@ -20,6 +20,14 @@ export type Locate = (
 const BATCH = 8;
 /** The server's limit of leaves in one request. */
 const MAX_LEAVES = 64;
+
+/** The requests that ask for all leaves of a device. */
+export function wholeDevice(leafCount: number): number[][] {
+  const leaves = Array.from({ length: leafCount }, (_, leaf) => leaf);
+  return Array.from({ length: Math.ceil(leafCount / MAX_LEAVES) }, (_, i) =>
+    leaves.slice(i * MAX_LEAVES, (i + 1) * MAX_LEAVES),
+  );
+}
 /** A browser opens six connections to a host over HTTP/1.1; more requests would only wait there, without order. */
 const CONNECTIONS = 6;
 /**
@@ -114,14 +122,11 @@ export class Locator {
     return this.nodes.get(digest);
   }
 
-  /** Asks for the nodes and URLs of many leaves with few requests. */
-  async prepare(device: Device, leaves: number[]): Promise<void> {
+  /** Asks for the nodes and URLs of all leaves with few requests. */
+  async prepare(device: Device): Promise<void> {
     if (this.replaced.has(device)) return;
-    const requests: Promise<void>[] = [];
-    for (let at = 0; at < leaves.length; at += MAX_LEAVES) {
-      requests.push(this.request(device, leaves.slice(at, at + MAX_LEAVES)));
-    }
-    await Promise.all(requests);
+    const requests = wholeDevice(this.options.leafCounts[device]);
+    await Promise.all(requests.map((leaves) => this.request(device, leaves)));
   }
 
   private isPublicLeaf({ device, leaf }: Place): boolean {

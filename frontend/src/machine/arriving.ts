@@ -32,7 +32,7 @@ export async function loadMemory(
   else {
     // A pack that is here already costs no request: it is read while the server is asked.
     if (await source.hasPack(image.warm_pack)) packed = pack();
-    await locator.prepare("memory", leaves);
+    await locator.prepare("memory");
   }
   const wanted = new Map<string, Place>();
   for (const leaf of leaves) {

@@ -12,7 +12,9 @@
  *     await save.committed(snapshotId);              // or save.discard()
  */
 
+import wasmUrl from "v86/build/v86.wasm?url";
 import type { Machine, MachineEvents } from "./machine";
+import { plainError, type ToWorker } from "./messages";
 import { RemoteMachine } from "./remote";
 
 /** `{"size", "chunks"}` of docs/design/formats.md. */
@@ -202,9 +204,16 @@ export interface MachineClient extends Omit<
   stats(): Promise<MachineStats>;
 }
 
-/** Loads the worker's script. A page that still waits for its descriptor calls this first: the two then load side by side. */
+/** Loads the worker's script and the emulator. A page that still waits for its descriptor calls this first: the two then load side by side. */
 export function startWorker(): Worker {
-  return new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: "machine" });
+  const worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: "machine" });
+  // Compiled here: the page can begin before the worker's script has arrived.
+  const give = (message: ToWorker): void => worker.postMessage(message);
+  WebAssembly.compileStreaming(fetch(wasmUrl)).then(
+    (module) => give({ type: "wasm", module }),
+    (error: unknown) => give({ type: "wasm", error: plainError(error) }),
+  );
+  return worker;
 }
 
 export function startMachine(options: StartOptions): MachineClient {

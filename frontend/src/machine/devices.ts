@@ -84,12 +84,13 @@ export class Devices {
 
   /** What the start has put off, in small steps: the guest runs in this thread. */
   async settle(): Promise<void> {
+    // First of all: a page that is closed soon is to find its chunks the next time.
+    await this.source.releaseWrites();
     while (this.unknown?.length) {
       for (const { digest, raw } of this.unknown.splice(0, 8)) this.known.add(digest, raw);
       await new Promise((resolve) => setTimeout(resolve, 0));
     }
     this.unknown = undefined;
-    await this.source.releaseWrites();
   }
 }
 

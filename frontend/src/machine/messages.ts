@@ -68,7 +68,9 @@ export type ToWorker =
   | { type: "notice"; name: keyof Notices; args: unknown[] }
   | { type: "located"; id: number; answer: LocateAnswer }
   | { type: "located"; id: number; error: PlainError }
-  | { type: "extra"; bytes: Uint8Array | undefined };
+  | { type: "extra"; bytes: Uint8Array | undefined }
+  | { type: "wasm"; module: WebAssembly.Module }
+  | { type: "wasm"; error: PlainError };
 
 export type ToPage =
   | { type: "answer"; id: number; result: unknown }

@@ -2,7 +2,6 @@
 
 // First of all: it prepares the worker for v86, which looks around when it is loaded.
 import "./pc/environment";
-import wasmUrl from "v86/build/v86.wasm?url";
 import { openBrowserCache } from "../disk/browser-cache";
 import type { LocateAnswer } from "./client";
 import { errorFrom, plainError, type Calls, type Notices, type ToPage, type ToWorker } from "./messages";
@@ -21,17 +20,16 @@ let lastLocate = 0;
 /** There is one save at a time, so one such question at most. */
 let giveExtra: ((bytes: Uint8Array | undefined) => void) | undefined;
 
-const compileWasm = (): Promise<WebAssembly.Module> => WebAssembly.compileStreaming(fetch(wasmUrl));
-// Begun before anybody asks: the page may still be reading its own script. What fails here is tried again when it is asked for.
-const compiled = compileWasm().catch(compileWasm);
+let giveWasm!: (module: WebAssembly.Module | Promise<never>) => void;
+const wasm = new Promise<WebAssembly.Module>((resolve) => (giveWasm = resolve));
+// Its failure is heard by who asks for it.
+wasm.catch(() => undefined);
 const cache = openBrowserCache();
-compiled.catch(() => undefined);
-cache.catch(() => undefined);
 
 const session = new Session({
   fetch: (url, init) => fetch(url, init),
   openCache: () => cache,
-  compileWasm: () => compiled,
+  compileWasm: () => wasm,
   locate: (request) =>
     new Promise((resolve, reject) => {
       const id = ++lastLocate;
@@ -62,6 +60,9 @@ scope.onmessage = ({ data }) => {
       return;
     case "extra":
       giveExtra?.(data.bytes);
+      return;
+    case "wasm":
+      giveWasm("error" in data ? Promise.reject(errorFrom(data.error)) : data.module);
       return;
     case "located": {
       const waiting = locating.get(data.id);
