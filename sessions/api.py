@@ -28,6 +28,7 @@ from sessions.schemas import (
     LocateIn,
     NewLinkOut,
     OpenDescriptor,
+    PackOut,
     ResumeIn,
     SecretIn,
     SnapshotOut,
@@ -287,6 +288,7 @@ def preview_link(request: HttpRequest, payload: SecretIn) -> Any:
         saved_at=snapshot.created_at,
         allow_guests=link.tenant.allow_guests,
         thumbnail=f"data:{kind};base64,{base64.b64encode(picture).decode('ascii')}" if kind else None,
+        warm_pack=PackOut.of(snapshot.vm.image_version.warm_pack),
     )
 
 

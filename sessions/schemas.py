@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
+from django.conf import settings
 from django.urls import reverse
 from ninja import Field, Schema
 
@@ -180,6 +181,17 @@ class LinkPage(Schema):
     next: str | None
 
 
+class PackOut(Schema):
+    """A pack that may be fetched ahead (docs/design/formats.md); public and immutable."""
+
+    digest: str
+    url: str
+
+    @classmethod
+    def of(cls, digest: str) -> PackOut | None:
+        return cls(digest=digest, url=f"{settings.CHUNK_BASE_URL}pub/{digest}") if digest else None
+
+
 class LinkPreview(Schema):
     """What whoever holds a link's secret is told before using it."""
 
@@ -190,6 +202,7 @@ class LinkPreview(Schema):
     saved_at: datetime
     allow_guests: bool
     thumbnail: str | None = Field(description="A data: URL of the picture")
+    warm_pack: PackOut | None
 
 
 class Blob(Schema):

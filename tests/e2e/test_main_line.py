@@ -85,11 +85,14 @@ def test_a_saved_machine_goes_on_elsewhere_and_a_link_gives_a_copy(
     page2 = other.new_page()
     sign_up(page2, service.url, new_email("other"))
     page2.goto(url)
+    expect(page2.get_by_role("heading", level=2)).to_be_visible()  # what is shared is known now
     page2.get_by_role("button", name=re.compile("open", re.I)).first.click()
     page2.wait_for_url(re.compile(r"/vms/[0-9a-f-]{36}/"))
     fork = Console(page2)
     fork.wait_running()
     assert fork.vm_id != resumed.vm_id
+    traffic = fork.stats()["machine"]["traffic"]["warm_pack"]
+    assert (traffic["requests"], traffic["cachedRequests"]) == (0, 1), "it was fetched by the link's page"
     assert "written before the save" in fork.run("cat /root/note")
     start = count_of(fork)
     eventually(lambda: count_of(fork) > start, what="the counter goes on in the copy")

@@ -234,7 +234,10 @@ def test_the_preview(world: World) -> None:
     assert (shown["message"], shown["allow_guests"]) == ("for the class", True)
     assert shown["thumbnail"].startswith("data:image/png;base64,")
     assert ShareLink.objects.get().uses == 0
-    assert set(shown) == {"name", "image", "message", "shared_by", "saved_at", "allow_guests", "thumbnail"}
+    pack = world.vm.image_version.warm_pack
+    assert shown["warm_pack"] == {"digest": pack, "url": f"/chunks/pub/{pack}"}
+    known = {"name", "image", "message", "shared_by", "saved_at", "allow_guests", "thumbnail", "warm_pack"}
+    assert set(shown) == known
 
 
 def test_a_guest_gets_an_account_and_a_copy(world: World) -> None:

@@ -17,6 +17,8 @@ from webvm.errors import WebVMError
 
 register = template.Library()
 
+Manifest = dict[str, dict[str, Any]]
+
 
 class ClientNotBuilt(WebVMError):
     code = "client_not_built"
@@ -27,12 +29,12 @@ class ClientNotBuilt(WebVMError):
 
 
 @lru_cache(maxsize=4)
-def _read_manifest(path: Path, _mtime_ns: int) -> dict[str, dict[str, Any]]:
-    manifest: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+def _read_manifest(path: Path, _mtime_ns: int) -> Manifest:
+    manifest: Manifest = json.loads(path.read_text(encoding="utf-8"))
     return manifest
 
 
-def read_manifest() -> dict[str, dict[str, Any]]:
+def read_manifest() -> Manifest:
     """Vite's manifest: source path → {file, name, isEntry, css, imports}; read again when rebuilt.
 
     Raises `ClientNotBuilt`.
@@ -44,22 +46,47 @@ def read_manifest() -> dict[str, dict[str, Any]]:
         raise ClientNotBuilt from error
 
 
-@register.simple_tag
-def vite(name: str, *, at_once: bool = False) -> SafeString:
-    """Stylesheets, preloads and the module script of entry `name`; `at_once`: it runs as soon as it is
-    there, not after the page was parsed.
-    """
-    manifest = read_manifest()
+def _find(manifest: Manifest, name: str) -> str:
     key = next((k for k, v in manifest.items() if v.get("isEntry") and v.get("name") == name), None)
     if key is None:
         raise ClientNotBuilt(f"The built client has no entry {name!r}. Run `npm run build` in frontend/.")
-    # Everything the entry imports statically, each file once: nothing waits for a script to ask for it.
+    return key
+
+
+def _imports(manifest: Manifest, key: str) -> list[str]:
+    """The entry and everything it imports statically, each file once: nothing waits for a script to ask."""
     wanted, seen = [key], {key}
     for current in wanted:
         for imported in manifest[current].get("imports", ()):
             if imported not in seen:
                 seen.add(imported)
                 wanted.append(imported)
+    return wanted
+
+
+@register.simple_tag
+def vite_ahead(name: str) -> SafeString:
+    """Hints to fetch what another page's entry `name` needs, workers and WebAssembly included, when there is
+    nothing better to do.
+    """
+    manifest = read_manifest()
+    wanted = [manifest[key] for key in _imports(manifest, _find(manifest, name))]
+    files = dict.fromkeys(
+        file for part in wanted for file in (part["file"], *part.get("css", ()), *part.get("assets", ()))
+    )
+    return format_html_join(
+        "", '<link rel="prefetch" href="{}">', [(static(f"app/{file}"),) for file in files]
+    )
+
+
+@register.simple_tag
+def vite(name: str, *, at_once: bool = False) -> SafeString:
+    """Stylesheets, preloads and the module script of entry `name`; `at_once`: it runs as soon as it is
+    there, not after the page was parsed.
+    """
+    manifest = read_manifest()
+    key = _find(manifest, name)
+    wanted = _imports(manifest, key)
     css = dict.fromkeys(file for k in wanted for file in manifest[k].get("css", ()))
     sheets = [(static(f"app/{file}"),) for file in css]
     preloads = [(static(f"app/{manifest[k]['file']}"),) for k in wanted[1:]]

@@ -9,6 +9,7 @@ const preview = {
   saved_at: "2026-05-03T10:00:00Z",
   allow_guests: true,
   thumbnail: null,
+  warm_pack: { digest: "00", url: "/chunks/pub/00" },
 };
 
 describe("aboutLine", () => {
