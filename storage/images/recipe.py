@@ -15,9 +15,9 @@ from storage.images.tree import split_path
 
 MAX_RECIPE_BYTES = 1 << 20
 ARCHITECTURES = ("i386",)  # the emulator is a 32-bit machine
-# Without tracefs: its files are made at boot, every one with an inode that cannot be dropped, a sixth of what a
-# guest at its prompt holds. The mouse is a plain PS/2 one: Linux would else take the emulator for VMware's, which
-# wants positions where the page has movements.
+# Without tracefs: its files are made at boot, every one with an inode that cannot be dropped, a sixth of
+# what a guest at its prompt holds. The mouse is a plain PS/2 one: Linux would else take the emulator for
+# VMware's, which wants positions where the page has movements.
 BASE_CMDLINE = (
     "console=ttyS0 root=/dev/sda rootfstype=ext4 rw tsc=reliable mitigations=off random.trust_cpu=on nokaslr "
     "init_on_free=1 initcall_blacklist=tracer_init_tracefs psmouse.proto=imps"
