@@ -81,6 +81,7 @@ def test_taking_over_brings_the_last_seconds(
     old = start_machine(first, service.url)
     old.set_autosave(0)
     old.save("before")
+    old.run("echo 'int main(void) { return 7; }' > a.c && gcc a.c -o a && ./a")
     second = profiles.new().new_page()
     sign_in(second, service.url, email)
     second.goto(f"{service.url}/vms/{old.vm_id}/")

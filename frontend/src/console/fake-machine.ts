@@ -122,6 +122,7 @@ export class FakeMachine extends Emitter<ClientEvents> implements MachineClient 
 
   sendAgent(line: string): void {
     this.agentLines.push(line);
+    if (line === "trim") this.calls.push(line);
     if (line === "trim" && this.trims) this.agentSays(this.trims);
   }
 

@@ -193,7 +193,7 @@ describe("handing over", () => {
     type("work\r");
     server.tell({ type: "asked", by: "Bob", at: "2026-01-01T00:00:00Z" });
     await pass(1);
-    expect(machine.calls.slice(0, 3)).toEqual(["start", "pause", "committed snapshot-1"]);
+    expect(machine.calls.slice(0, 4)).toEqual(["start", "trim", "pause", "committed snapshot-1"]);
     expect(machine.calls).not.toContain("run");
     expect(server.commits).toMatchObject([{ kind: "auto" }]);
     expect(server.yields).toBeGreaterThan(0);

@@ -9,7 +9,7 @@ import { Expected } from "../sync/errors";
 import { Background } from "./background";
 import type { VmInfo } from "./api";
 import { copyVm } from "./copies";
-import { resize, setClock } from "./guest";
+import { resize, setClock, trim } from "./guest";
 import { Holding } from "./holding";
 import { MachineRun } from "./machine-run";
 import type { PublicState, SaveReport, SessionOptions, SessionView } from "./model";
@@ -291,6 +291,8 @@ export class Session {
     try {
       await this.holding.sync.giveUp(by, async () => {
         if (!this.run.client || this.run.loading || !(this.saving.worked || this.saving.worthSaving)) return;
+        // Fetched by who takes over: what the disk has as well need not be in the memory.
+        if (this.run.state === "running") await trim(this.run.client);
         await this.run.client.pause();
         // A save that is under way has left out what the guest did since.
         await this.saving.settled();
