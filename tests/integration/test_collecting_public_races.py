@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from sessions.actions.vms import create_vm, delete_vm
 from storage.chunks import find_missing, put_chunk
 from storage.codec import digest_of, encode_frame
+from storage.commits import accept_device
 from storage.gc import mark, sweep
 from storage.gc.collect import collect_garbage
 from storage.gc.sweep import grace_time
@@ -19,7 +22,9 @@ from storage.gc.versions import free_versions
 from storage.models import (
     Chunk,
     ChunkState,
+    CollectionPhase,
     ImageVersion,
+    PublicCollection,
     PublishJob,
     PublishState,
 )
@@ -180,3 +185,61 @@ def test_a_deletion_that_was_cut_off_is_finished_later(
     assert set(public_states()) == {ChunkState.DELETED}
     collect_garbage(acting_user=None, now=now + CLAIM_LASTS * 2)
     assert not public_states()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_collector_waits_for_a_commit_that_has_looked(old: tuple[ImageVersion, Machine], ada: User) -> None:
+    """The commit has seen a public chunk that is about to be condemned; the step that would do it comes after
+    the commit, and finds who names it."""
+    other, _ = make_image("other", machine=image_machine("other"))
+    tenant = personal_tenant(ada)
+    retire_version(old[0], acting_user=None)
+    now = after_undo()
+    assert free_versions(now) == 1
+    run = mark.begin(None, now)
+    while PublicCollection.objects.get().phase != CollectionPhase.CONDEMN:
+        mark.make_step(None, run, now)
+    looked, may_end = threading.Event(), threading.Event()
+    errors: list[Exception] = []
+
+    def in_thread(work: Callable[[], object]) -> threading.Thread:
+        def run_it() -> None:
+            try:
+                work()
+            except Exception as error:
+                errors.append(error)
+            finally:
+                connection.close()
+
+        thread = threading.Thread(target=run_it)
+        thread.start()
+        return thread
+
+    def commit() -> None:
+        with transaction.atomic():
+            accept_device(
+                tenant,
+                root=old[0].disk_root,
+                blocks=old[0].disk_blocks,
+                parent_root=other.disk_root,
+                parent_home=None,
+            )
+            looked.set()
+            assert may_end.wait(60)
+
+    def condemn() -> None:
+        while mark.make_step(None, run, now) is not None:
+            pass
+
+    committing = in_thread(commit)
+    assert looked.wait(60)
+    collecting = in_thread(condemn)
+    collecting.join(0.5)
+    assert collecting.is_alive()
+    may_end.set()
+    committing.join()
+    collecting.join()
+    assert not errors
+    states = {bytes(row.digest).hex(): row.state for row in Chunk.objects.filter(tenant=None)}
+    assert {states[digest] for digest in old[1].disk.named()} == {ChunkState.LIVE}
+    assert {states[digest] for digest in old[1].memory.named()} == {ChunkState.CONDEMNED}
