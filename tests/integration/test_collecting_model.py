@@ -52,20 +52,14 @@ class Histories(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.slug = f"i{uuid.uuid4().hex[:8]}"
-        self.versions = [make_image(self.slug)]
+        self.versions = [make_image(self.slug), make_image(f"{self.slug}-other")]
         self.users = [make_user() for _ in range(2)]
         self.now = timezone.now()
         self.saved: dict[uuid.UUID, Machine] = {}
         self.vms: list[VM] = []
         self.run: Iterator[None] = iter(())
-        for user in self.users:
-            vm = VM.objects.create(
-                tenant=personal_tenant(user),
-                name="vm",
-                created_by=user,
-                image_version=self.versions[0][0],
-            )
-            self.vms.append(vm)
+        for number in range(2):
+            self.start(number, number)
 
     def owner(self, vm: VM) -> User:
         return User.objects.get(memberships__tenant=vm.tenant_id)
@@ -73,12 +67,17 @@ class Histories(RuleBasedStateMachine):
     def pick_vm(self, number: int) -> VM:
         vms = [vm for vm in self.vms if VM.objects.filter(pk=vm.pk, deleted_at=None).exists()]
         if not vms:
-            vms = [self.start(number)]
+            vms = [self.start(number, number)]
         return VM.objects.select_related("head").get(pk=vms[number % len(vms)].pk)
 
-    def start(self, number: int) -> VM:
-        """A new machine of the newest version."""
-        user, version = self.users[number % 2], self.versions[-1][0]
+    def start(self, who: int, pick: int) -> VM:
+        """A new machine of a version that is there; of a new one when none is."""
+        user = self.users[who % 2]
+        kept = set(ImageVersion.objects.filter(freed_at=None).values_list("pk", flat=True))
+        if not kept:
+            self.versions.append(make_image(self.slug))
+        there = [version for version, _ in self.versions if version.pk in kept] or [self.versions[-1][0]]
+        version = there[pick % len(there)]
         offer_version_again(version, acting_user=None)
         vm = VM.objects.create(
             tenant=personal_tenant(user), name="vm", created_by=user, image_version=version
@@ -167,19 +166,31 @@ class Histories(RuleBasedStateMachine):
             if text:
                 machine.disk.write({0: block(f"v{text}")})
             self.versions.append(make_image(self.slug, machine=machine))
-            self.start(pick)
+            self.start(pick, -1)
 
-    @rule(pick=st.integers(0, 9))
-    def withdraw(self, pick: int) -> None:
+    @rule(pick=st.integers(0, 9), with_machines=st.booleans())
+    def withdraw(self, pick: int, with_machines: bool) -> None:
         version = self.versions[pick % len(self.versions)][0]
         retire_version(version, acting_user=None)
         ImageVersion.objects.filter(pk=version.pk).update(withdrawn_at=self.now)
+        if with_machines:
+            VM.objects.filter(image_version=version, deleted_at=None).update(deleted_at=self.now)
+
+    @rule()
+    def collect_what_is_due(self) -> None:
+        """Whole collections, after all that can be brought back is past that."""
+        for _ in range(2):
+            self.now += timedelta(days=40)
+            for _ in steps(self.now):
+                pass
+        self.versions_that_are_not_freed_are_whole()
 
     @rule(days=st.sampled_from([0, 1, 40]), count=st.integers(1, 4))
     def collect(self, days: int, count: int) -> None:
         self.now += timedelta(days=days)
         for _ in range(count):
             self.step()
+        self.versions_that_are_not_freed_are_whole()
 
     def step(self) -> None:
         """The next step of the collector, which begins again when it has done everything."""
@@ -196,7 +207,6 @@ class Histories(RuleBasedStateMachine):
             assert disk == blocks(wanted.disk)
             assert memory == blocks(wanted.memory)
 
-    @invariant()
     def versions_that_are_not_freed_are_whole(self) -> None:
         for version in ImageVersion.objects.filter(freed_at=None):
             machine = next(machine for known, machine in self.versions if known.pk == version.pk)
