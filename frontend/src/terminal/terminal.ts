@@ -14,6 +14,7 @@ import { decodeTerminal, encodeTerminal } from "./state";
 import { themeFor } from "./theme";
 import { drawTerminal } from "./thumbnail";
 import { TextWaiters } from "./waiters";
+import { WatchedSize } from "./watched-size";
 
 /** Lines kept above the screen. */
 const SCROLLBACK = 5000;
@@ -48,10 +49,13 @@ export class ConsoleTerminal {
   private flooded = false;
   private restoring = false;
   private keepsSize = false;
+  private fontSize: number;
+  private watched: WatchedSize | undefined;
   private ctrl = false;
 
   constructor(options: TerminalOptions) {
     this.options = options;
+    this.fontSize = options.fontSize;
     this.xterm = new Terminal({
       allowProposedApi: true,
       cursorBlink: !matchMedia("(prefers-reduced-motion: reduce)").matches,
@@ -76,7 +80,10 @@ export class ConsoleTerminal {
     this.xterm.onResize(({ cols, rows }) => {
       if (!this.restoring) this.options.onResize(cols, rows);
     });
-    this.xterm.onWriteParsed(() => this.waiters.changed());
+    this.xterm.onWriteParsed(() => {
+      this.waiters.changed();
+      if (this.keepsSize) this.watched?.follow();
+    });
     this.xterm.attachCustomKeyEventHandler((event) => this.keyEvent(event));
   }
 
@@ -91,6 +98,7 @@ export class ConsoleTerminal {
   /** Shows the terminal in `element` and keeps it as large as that. */
   mount(element: HTMLElement): void {
     this.xterm.open(element);
+    this.watched = new WatchedSize(this.xterm, element);
     this.useWebgl();
     this.fit();
     new ResizeObserver(() => this.refit()).observe(element);
@@ -109,11 +117,14 @@ export class ConsoleTerminal {
   /** Takes the size of its place again, also after `restore` with `keepSize`. */
   fit(): void {
     this.keepsSize = false;
+    this.xterm.options.fontSize = this.fontSize;
     this.refit();
   }
 
   private refit(): void {
-    if (!this.restoring && !this.keepsSize) this.fitAddon.fit();
+    if (this.restoring) return;
+    if (this.keepsSize) this.watched?.fit(this.fontSize);
+    else this.fitAddon.fit();
   }
 
   focus(): void {
@@ -185,7 +196,7 @@ export class ConsoleTerminal {
   }
 
   set(settings: { fontSize?: number; screenReader?: boolean; scheme?: "light" | "dark" }): void {
-    if (settings.fontSize !== undefined) this.xterm.options.fontSize = settings.fontSize;
+    if (settings.fontSize !== undefined) this.xterm.options.fontSize = this.fontSize = settings.fontSize;
     if (settings.screenReader !== undefined) this.xterm.options.screenReaderMode = settings.screenReader;
     if (settings.scheme !== undefined) this.xterm.options.theme = themeFor(settings.scheme);
     this.refit();
