@@ -323,6 +323,9 @@ def test_the_links_page(world: World) -> None:
     page = client.get(f"/vms/{world.vm.pk}/links/").content.decode()
     assert found.group(1) not in page
     assert "1 of 2" in page
+    for limit in ('name="expires_in"', 'name="max_uses"'):
+        assert page.count(limit) == 1
+        assert client.get(f"/vms/{world.vm.pk}/").content.decode().count(limit) == 1
     link = ShareLink.objects.get()
     assert link.expires_at is not None
     assert timedelta(minutes=59) < link.expires_at - timezone.now() <= timedelta(hours=1)

@@ -206,6 +206,7 @@ def test_the_history_page(client: Client, vm: VM, chain: list[Snapshot]) -> None
     assert "Resume from another snapshot first" in refused
     deleted = client.post(f"/snapshots/{chain[1].pk}/delete/", follow=True).content.decode()
     assert f'action="/snapshots/{chain[1].pk}/restore/"' in deleted
+    assert "Deleted the snapshot by mistake?" in deleted
     assert "Bring back" in client.get(f"/vms/{vm.pk}/history/?deleted=1").content.decode()
     client.post(f"/snapshots/{chain[1].pk}/restore/")
     assert Snapshot.objects.get(pk=chain[1].pk).deleted_at is None

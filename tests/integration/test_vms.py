@@ -293,12 +293,14 @@ def test_creating_in_the_tenant_that_was_switched_to(client: Client, ada: User) 
 
 
 def test_pages_delete_and_undo(client: Client, ada: User) -> None:
-    vm = create_vm("tiny", acting_user=ada)
+    vm = create_vm("tiny", acting_user=ada, name="<b>box")
     page = client.post(f"/vms/{vm.pk}/delete/", follow=True).content.decode()
     assert "can be brought back" in page
+    assert "Deleted “&lt;b&gt;box” by mistake?" in page
     assert f'action="/vms/{vm.pk}/restore/"' in page
     assert "Bring back" in client.get("/machines/?deleted=1").content.decode()
     assert "is back" in client.post(f"/vms/{vm.pk}/restore/", follow=True).content.decode()
+    assert "Deleted machines stay here for 30 days" in client.get("/machines/?deleted=1").content.decode()
     assert client.get("/machines/?undo=nonsense").status_code == 200
 
 

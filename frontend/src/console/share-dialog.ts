@@ -64,8 +64,8 @@ export class ShareDialog {
       const snapshot = this.session.view.head;
       if (snapshot === null) return;
       const link = await this.api.createLink(snapshot, {
-        expires_in: number(byId<HTMLSelectElement>("share-expiry").value),
-        max_uses: number(byId<HTMLSelectElement>("share-uses").value),
+        expires_in: number(byId<HTMLSelectElement>("share-expires_in").value),
+        max_uses: number(byId<HTMLInputElement>("share-max_uses").value),
       });
       setText(byId("share-url"), link.url);
       byId("share-new").hidden = false;
