@@ -24,6 +24,8 @@ def test_on_postgresql_and_redis(postgres_server: PostgresServer, redis_server: 
             "django_db",
             "-p",
             "no:cacheprovider",
+            # Much of it waits: two at a time take little more than half as long.
+            *("--numprocesses", "2", "--dist", "loadfile"),
             "tests/integration",
         ],
         cwd=PROJECT,
