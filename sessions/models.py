@@ -9,6 +9,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
+from storage.jobs import WorkerJob
 from storage.models import ImageVersion
 from webvm.accounts.models import Tenant
 
@@ -183,10 +184,12 @@ class ImportState(models.TextChoices):
     CANCELLED = "cancelled", "Cancelled"
 
 
-class ImportJob(models.Model):
-    """An archive on its way to becoming a VM: received into a spool file, then taken in by a worker."""
+class ImportJob(WorkerJob):
+    """An archive on its way to becoming a VM: received into a spool file, then taken in by a worker.
 
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    `done` and `total` are bytes, `worker` also who receives it.
+    """
+
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="import_jobs")
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="import_jobs"
@@ -194,21 +197,9 @@ class ImportJob(models.Model):
     idempotency_key = models.UUIDField(default=uuid.uuid4)
     name = models.CharField(max_length=120, blank=True, help_text="Wanted instead of the archive's")
     state = models.CharField(max_length=10, choices=ImportState.choices, default=ImportState.RECEIVING)
-    step = models.CharField(max_length=60, blank=True)
-    done = models.BigIntegerField(default=0, help_text="Bytes within the step")
-    total = models.BigIntegerField(default=0)
     error_code = models.CharField(max_length=40, blank=True)
-    error = models.TextField(blank=True)
-    worker = models.CharField(
-        max_length=200,
-        blank=True,
-        help_text="Who receives or runs it: host:pid:token. Only the run that this names may write",
-    )
     spool = models.CharField(max_length=80, blank=True, help_text="The archive's file in the spool folder")
     vm = models.ForeignKey(VM, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
-    created_at = models.DateTimeField(auto_now_add=True)
-    heartbeat_at = models.DateTimeField(default=timezone.now)
-    finished_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints = [

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from datetime import timedelta
 
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
+from storage.jobs import WorkerJob
 from webvm.accounts.models import Tenant
 
 
@@ -219,31 +219,19 @@ class PublishState(models.TextChoices):
     CANCELLED = "cancelled", "Cancelled"
 
 
-# A worker writes to its job at least every few seconds; after this long without, it is gone.
-LOST_AFTER = timedelta(seconds=90)
 LOST = (
     "The worker that ran this job is gone: it was stopped or it crashed. What it had finished is kept; "
     "publish again to go on from there."
 )
 
 
-class PublishJob(models.Model):
+class PublishJob(WorkerJob):
     """One run of the pipeline that turns a recipe into an image version."""
 
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     recipe = models.TextField()
     slug = models.SlugField(max_length=63)
     state = models.CharField(max_length=10, choices=PublishState.choices, default=PublishState.QUEUED)
-    step = models.CharField(max_length=60, blank=True)
-    done = models.BigIntegerField(default=0, help_text="Progress within the step, in `unit`")
-    total = models.BigIntegerField(default=0)
-    unit = models.CharField(max_length=20, blank=True)
-    error = models.TextField(blank=True)
-    worker = models.CharField(
-        max_length=200,
-        blank=True,
-        help_text="Who runs it: host:pid:token. Only the run that this names may write",
-    )
+    unit = models.CharField(max_length=20, blank=True, help_text="Of `done` and `total`")
     cancel_requested = models.BooleanField(default=False)
     version = models.ForeignKey(
         ImageVersion, on_delete=models.SET_NULL, null=True, blank=True, related_name="jobs"
@@ -251,12 +239,7 @@ class PublishJob(models.Model):
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )
-    created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True, blank=True)
-    heartbeat_at = models.DateTimeField(
-        null=True, blank=True, help_text="A running job whose heartbeat is old has lost its worker"
-    )
-    finished_at = models.DateTimeField(null=True, blank=True)
 
     def __str__(self) -> str:
         return f"{self.slug}: {self.state}"
@@ -266,11 +249,7 @@ class PublishJob(models.Model):
         """Whether it is marked as running but its worker has fallen silent: to be shown as failed, with
         `LOST`.
         """
-        return (
-            self.state == PublishState.RUNNING
-            and self.heartbeat_at is not None
-            and self.heartbeat_at < timezone.now() - LOST_AFTER
-        )
+        return self.state == PublishState.RUNNING and self.is_silent
 
 
 class PublishLogLine(models.Model):

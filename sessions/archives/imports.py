@@ -20,6 +20,7 @@ from sessions.models import ImportJob, ImportState
 from sessions.names import clean_name
 from sessions.quotas import require_room_for_vm
 from storage.errors import StoreUnavailable
+from storage.jobs import LOST_AFTER
 from storage.workers import is_gone, new_worker_name
 from webvm.accounts.access import personal_tenant, require_role
 from webvm.accounts.audit import record
@@ -31,8 +32,6 @@ from webvm.errors import NotFound, QuotaExceeded, WebVMError
 SIZE_KEY = "webvm.archive_bytes"
 UNFINISHED = (ImportState.RECEIVING, ImportState.QUEUED, ImportState.RUNNING)
 MAX_UNFINISHED = 2
-# Whoever receives or runs an import writes to it every second or so; after so long without, it is gone.
-LOST_AFTER = timedelta(seconds=90)
 # How long it is remembered how an import went.
 KEPT_FOR = timedelta(days=30)
 # What the disk of the spool must have left besides the archive.
