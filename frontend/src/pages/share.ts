@@ -39,20 +39,25 @@ export function installShare(document: Document): void {
   addEventListener("hashchange", show);
   // Whoever signs in first, or is told to, finds the secret again afterwards.
   const keep = (): void => keepSecret(`#${secret.value}`, location.pathname, sessionStorage);
+  const wait = (waiting: boolean): void => {
+    const button = form.querySelector<HTMLButtonElement>("button.button-primary");
+    if (button) button.disabled = waiting;
+    const box = form.querySelector<HTMLElement>("[data-share-fetching]");
+    if (box) box.hidden = !waiting;
+  };
   form.addEventListener("submit", (event) => {
     keep();
     if (!coming) return;
     event.preventDefault();
-    const button = form.querySelector<HTMLButtonElement>("button.button-primary");
-    if (button) button.disabled = true;
-    const box = form.querySelector<HTMLElement>("[data-share-fetching]");
-    if (box) box.hidden = false;
+    wait(true);
     void Promise.all([exchange(form), coming]).then(([vm]) => {
       if (vm) location.assign(`/vms/${vm}/`);
       // The form asks again, and its page says what is wrong.
       else form.submit();
     });
   });
+  // Back from the console: the page is as it was left.
+  addEventListener("pageshow", () => wait(false));
   form.querySelector("[data-keep-fragment]")?.addEventListener("click", keep);
 }
 
