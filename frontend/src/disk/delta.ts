@@ -4,9 +4,9 @@
  */
 
 import { BLOCK, type SparseBlocks } from "../machine/machine";
-import { compressFrame } from "../machine/zstd";
 import { sha256 } from "./digest";
-import { foldBudget, isHot, rankFolds, type ChunkUse } from "./fold";
+import { isHot, leafBytes, type ChunkUse } from "./fold";
+import { fold, type Sent } from "./folding";
 import {
   FAN_OUT,
   LEAF_BLOCKS,
@@ -36,6 +36,10 @@ export interface PackOptions {
   local?: (digest: string) => Promise<Uint8Array | undefined>;
   /** Chunks that were sent ahead of this save, which no snapshot names yet. */
   isAhead?: (digest: string) => boolean;
+  /** What the same save sends for its other device: the bound is on both together, and one may be like the other. */
+  beside?: Sent | undefined;
+  /** How many blocks went ahead since the last save, for both devices. Those that the save does not name count too. */
+  aheadBlocks?: number;
   rest?: Rest;
 }
 
@@ -52,7 +56,11 @@ export interface Delta {
   reusedBytes: number;
   /** Blocks that differ from the parent. */
   changedBlocks: number;
-  /** Numbers of the leaves that they are in. */
+  /** Numbers of those that hold something. */
+  written: ReadonlySet<number>;
+  /** For the other device of the same save; nothing without an encoder. */
+  sent: Sent | undefined;
+  /** Numbers of the leaves that the changed blocks are in. */
   touchedLeaves: number[];
   /** Data chunks that those leaves name. */
   named: Set<string>;
@@ -97,7 +105,7 @@ export async function packDelta(
   }
   const uses = await updates.uses(options.isPublic);
   await sortByLife(updates, packer, uses);
-  await fold(updates, packer, uses, aheadBlocks, options.local);
+  const sent = await fold(updates, packer, uses, aheadBlocks, options);
 
   const chunks = await packer.finish(rest);
   for (const { block, place } of packer.places(chunks)) await updates.set(block, place);
@@ -109,6 +117,8 @@ export async function packDelta(
     packedBytes: chunks.reduce((sum, { raw }) => sum + raw.length, 0),
     reusedBytes,
     changedBlocks: zeroes.length + differing.length,
+    written: new Set(differing.map((i) => numbers[i]!)),
+    sent,
     touchedLeaves: updates.touchedLeaves,
     named: updates.named(),
   };
@@ -179,6 +189,25 @@ class Updates {
       for (const place of places) if (place) named.add(place.digest);
     }
     return named;
+  }
+
+  /** About what the new leaves take compressed: digests do not compress. */
+  nodeBytes(): number {
+    let bytes = 0;
+    for (const places of this.leaves.values()) {
+      const named = new Set<string>();
+      let extents = 0;
+      let before: Location | undefined;
+      for (const place of places) {
+        if (place) {
+          named.add(place.digest);
+          if (before?.digest !== place.digest || before.offset + 1 !== place.offset) extents++;
+        }
+        before = place;
+      }
+      bytes += leafBytes(named.size, extents);
+    }
+    return bytes;
   }
 
   /**
@@ -305,37 +334,5 @@ async function sortByLife(
     const old = await updates.get(block);
     const use = old && uses.get(old.digest);
     if (old) packer.setKind(block, use && isHot(use) ? HOT : COLD);
-  }
-}
-
-/**
- * Moves the last blocks of chunks that are dead for the most part into the new chunks, so that the old ones are named no longer. It looks
- * at touched leaves and at what else is loaded; a use that it does not see only keeps a chunk alive, so it is a matter of
- * economy and never of correctness. A chunk whose bytes are not at hand is left as it is. `aheadBlocks`: how many of the save's blocks were
- * sent ahead of it.
- */
-async function fold(
-  updates: Updates,
-  packer: Packer,
-  uses: ReadonlyMap<string, ChunkUse>,
-  aheadBlocks: number,
-  local: PackOptions["local"],
-): Promise<void> {
-  if (!local || packer.size === 0) return;
-  const sample = packer.sample();
-  // Without its encoder, which comes over the network once, a save is possible all the same.
-  const frame = await compressFrame(sample).catch(() => undefined);
-  if (!frame) return;
-  const blockBytes = (frame.length / sample.length) * BLOCK;
-  let budget = foldBudget((packer.size + aheadBlocks) * blockBytes, updates.touchedLeaves.length);
-  for (const { use, cost } of rankFolds(uses.values(), blockBytes)) {
-    if (cost > budget) continue;
-    const raw = await local(use.digest);
-    if (!raw) continue;
-    budget -= cost;
-    const words = wordsOf(raw);
-    for (const [block, offset] of use.now) {
-      packer.add(block, words, offset * WORDS, isHot(use) ? HOT : COLD);
-    }
   }
 }

@@ -16,15 +16,23 @@ export interface ChunkUse {
   otherLeaves: number;
 }
 
-/** A save sends at most this part more than the blocks that it packs anyway, compressed: index nodes first, folding with what is left of it. */
-const EXTRA_SHARE = 0.3;
-/** Compressed bytes of a block of memory in the middle, and of a leaf with a few dozen refs (digests do not compress). */
+/**
+ * A save sends at most 1.3 times what zstd makes at this level, in one stream, of the blocks that changed: the new blocks first, then index nodes,
+ * and folding with what is left of it. A little less, as all of these are estimates.
+ */
+export const BOUND_LEVEL = 3;
+const BOUND = 1.26;
+/** Compressed bytes of a block of memory in the middle, and of a leaf with a few dozen refs. */
 const BLOCK_BYTES = 750;
-const LEAF_BYTES = 2200;
+export const LEAF_BYTES = 2200;
+/** What such a leaf consists of, and its share in the nodes above: digests do not compress. */
+const NODE_BYTES = 100;
+const REF_BYTES = 33;
+const EXTENT_BYTES = 3;
 /** What a chunk that is named costs beside its bytes (a request, a ref in every leaf), in blocks. */
 const CHUNK_COST = 4;
 /** Below this much gained for a block moved, a chunk is better left to die on. */
-const LEAST_GAIN = 0.3;
+const LEAST_GAIN = 0.5;
 /** A chunk that loses this part of its blocks at once is hot: what it lost was written by what writes often. */
 const HOT_SHARE = 1 / 4;
 /** The rest of a hot chunk is likely to go by itself soon; it is moved only when it is so few blocks. */
@@ -54,7 +62,12 @@ export function rankFolds(
   return ranked.sort((a, b) => b.gain - a.gain);
 }
 
-/** How many bytes a save may spend on folding that sends `packed` bytes of new blocks, compressed, and writes `leaves` leaves. */
-export function foldBudget(packed: number, leaves: number): number {
-  return packed * EXTRA_SHARE - leaves * LEAF_BYTES;
+/** How many bytes a save may spend on folding whose new blocks take `stream` bytes in one stream, and that sends `sent` bytes anyway. */
+export function foldBudget(stream: number, sent: number): number {
+  return stream * BOUND - sent;
+}
+
+/** What a leaf takes compressed that names so many chunks in so many extents: digests do not compress. */
+export function leafBytes(named: number, extents: number): number {
+  return NODE_BYTES + named * REF_BYTES + extents * EXTENT_BYTES;
 }

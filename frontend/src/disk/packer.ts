@@ -38,16 +38,16 @@ export class Packer {
     this.blocks.set(block, { words, at, kind });
   }
 
-  /** A chunk's worth of the blocks, taken evenly from all. */
-  sample(): Uint8Array {
-    const all = [...this.blocks.values()];
-    const count = Math.min(all.length, CHUNK_BLOCKS);
-    const raw = new Int32Array(count * WORDS);
-    for (let i = 0; i < count; i++) {
-      const { words, at } = all[Math.floor((i * all.length) / count)]!;
-      raw.set(words.subarray(at, at + WORDS), i * WORDS);
+  /** At most so many chunks' worth of the blocks in the order of packing, as whole chunks; above that some are left out, evenly. */
+  sample(chunks: number): Uint8Array {
+    const all = this.ordered();
+    const step = Math.max(1, all.length / CHUNK_BLOCKS / chunks);
+    const runs: Content[] = [];
+    for (let i = 0; i < chunks && i * step * CHUNK_BLOCKS < all.length; i++) {
+      const from = Math.floor(i * step) * CHUNK_BLOCKS;
+      for (const [, content] of all.slice(from, from + CHUNK_BLOCKS)) runs.push(content);
     }
-    return new Uint8Array(raw.buffer);
+    return bytesOf(runs);
   }
 
   numbers(): Iterable<number> {
@@ -62,10 +62,7 @@ export class Packer {
     const distinct = await this.layOut(rest);
     const chunks: { digest: string; raw: Uint8Array }[] = [];
     for (const [i, from] of this.cuts.entries()) {
-      const contents = distinct.slice(from, this.cuts[i + 1]);
-      const raw = new Int32Array(contents.length * WORDS);
-      contents.forEach(({ words, at }, offset) => raw.set(words.subarray(at, at + WORDS), offset * WORDS));
-      const bytes = new Uint8Array(raw.buffer);
+      const bytes = bytesOf(distinct.slice(from, this.cuts[i + 1]));
       chunks.push({ digest: await sha256(bytes), raw: bytes });
     }
     return chunks;
@@ -83,15 +80,18 @@ export class Packer {
     }
   }
 
+  private ordered(): [number, Content & { kind: Kind }][] {
+    return [...this.blocks].sort(([a, one], [b, other]) => one.kind - other.kind || a - b);
+  }
+
   /** Numbers the distinct contents in the order of packing, and says where a chunk begins. */
   private async layOut(rest: Rest): Promise<Content[]> {
     const distinct: Content[] = [];
     const byHash = new Map<number, number>();
     let kind: Kind | undefined;
-    const ordered = [...this.blocks].sort(([a, one], [b, other]) => one.kind - other.kind || a - b);
     this.cuts = [];
     this.layout = [];
-    for (const [block, content] of ordered) {
+    for (const [block, content] of this.ordered()) {
       if (this.layout.length % 64 === 63) await rest();
       const hash = hashBlock(content.words, content.at);
       const twin = byHash.get(hash);
@@ -109,4 +109,10 @@ export class Packer {
     }
     return distinct;
   }
+}
+
+function bytesOf(contents: Content[]): Uint8Array {
+  const raw = new Int32Array(contents.length * WORDS);
+  contents.forEach(({ words, at }, i) => raw.set(words.subarray(at, at + WORDS), i * WORDS));
+  return new Uint8Array(raw.buffer);
 }

@@ -100,10 +100,10 @@ describe("a history of saves", () => {
       const late = await history.privatePart();
       // As much is named as after the second save; without folding there would be ten times the chunks by now.
       expect(late.named).toBeLessThan(early.named * 1.2);
-      expect(late.bytes).toBeLessThanOrEqual(1.7 * late.named);
+      expect(late.bytes).toBeLessThanOrEqual(1.45 * late.named);
       expect(late.chunks).toBeLessThanOrEqual(2 * early.chunks);
-      // And what folding packs anew is bounded.
-      expect(packed).toBeLessThanOrEqual(1.3 * changed);
+      // And what folding packs anew is bounded: in blocks; in bytes, that is what the test above looks at.
+      expect(packed).toBeLessThanOrEqual(1.4 * changed);
     },
     SLOW,
   );

@@ -16,28 +16,45 @@ export const MOST_BLOCKS = 16_384;
 /** Raw bytes that are kept because the service has them and no snapshot names them yet. */
 const MOST_BYTES = 64 << 20;
 
+const DEVICES = ["disk", "memory"] as const;
+type Device = (typeof DEVICES)[number];
+
 export class SentAhead {
   /** Chunks of the round that is being sent. */
   private round: { id: number; chunks: Map<string, Uint8Array> } | undefined;
   /** Chunks that the service has and that no snapshot is known to name. */
   private readonly sent = new Map<string, Uint8Array>();
   private sentBytes = 0;
+  /**
+   * Blocks that changed for the last save. What has changed since as well is written all the time, and would have changed again by the next
+   * save: that one takes it.
+   */
+  private busy: Readonly<Record<Device, ReadonlySet<number>>> = { disk: new Set(), memory: new Set() };
 
   constructor(
     private readonly source: ChunkSource,
     private readonly known: KnownBlocks,
   ) {}
 
-  /** Packs the blocks that no chunk is known to have. Undefined: too few. */
+  /** How many blocks went ahead since the last save that was committed. */
+  get blocks(): number {
+    return this.sentBytes / BLOCK;
+  }
+
+  /** Packs the blocks that no chunk is known to have and that have not changed for the last save as well. Undefined: too few. */
   async pack(
     id: number,
-    devices: readonly SparseBlocks[],
+    devices: Readonly<Record<Device, SparseBlocks>>,
     rest: Rest,
   ): Promise<Map<string, Uint8Array> | undefined> {
     const blocks: Uint8Array[] = [];
-    for (const { data } of devices) {
+    for (const device of DEVICES) {
+      const { numbers, data } = devices[device];
       const places = await this.known.find(data, rest);
-      places.forEach((place, i) => place ?? blocks.push(data.subarray(i * BLOCK, (i + 1) * BLOCK)));
+      for (const [i, place] of places.entries()) {
+        if (place || this.busy[device].has(numbers[i]!)) continue;
+        blocks.push(data.subarray(i * BLOCK, (i + 1) * BLOCK));
+      }
     }
     if (blocks.length < LEAST_BLOCKS || this.sentBytes + blocks.length * BLOCK > MOST_BYTES) return undefined;
     const chunks = await packBlocks(blocks, rest);
@@ -80,8 +97,9 @@ export class SentAhead {
     return found;
   }
 
-  /** A save was committed: what it does not name may go at any time, and is not proposed again. */
-  committed(named: ReadonlySet<string>): void {
+  /** A save was committed that `wrote` these blocks: what it does not name may go at any time, and is not proposed again. */
+  committed(named: ReadonlySet<string>, wrote: Readonly<Record<Device, ReadonlySet<number>>>): void {
+    this.busy = wrote;
     for (const digest of this.sent.keys()) if (!named.has(digest)) this.known.forget(digest);
     this.sent.clear();
     this.sentBytes = 0;

@@ -70,6 +70,7 @@ export class Saves {
         local,
         isPublic: (digest: string) => devices.isPublic(digest),
         isAhead: (digest: string) => this.ahead.chunk(digest) !== undefined,
+        aheadBlocks: this.ahead.blocks,
         rest: this.rests(),
       };
       const diskDelta = await packDelta(trees.disk, { written: capture.disk }, options);
@@ -80,7 +81,7 @@ export class Saves {
       const memoryDelta = await packDelta(
         trees.memory,
         { written: memory, cleared: parent.cleared(capture.matched, memory.numbers) },
-        options,
+        { ...options, beside: diskDelta.sent },
       );
       const summary: SaveSummary = {
         id: ++this.last,
@@ -134,7 +135,7 @@ export class Saves {
       const parent = await parentMatcher(trees.memory, source, rest);
       const memory = await machine.survey(parent.matches, MOST_BLOCKS);
       const id = ++this.last;
-      const chunks = await this.ahead.pack(id, [disk.written(), memory], rest);
+      const chunks = await this.ahead.pack(id, { disk: disk.written(), memory }, rest);
       return chunks && { id, chunks: listed(chunks) };
     } finally {
       this.saving = false;
@@ -156,7 +157,10 @@ export class Saves {
     const { disk: diskDelta, memory: memoryDelta } = this.saved(id);
     const { disk, devices } = this.options;
     const { source, known, locator, trees } = devices;
-    this.ahead.committed(new Set([...diskDelta.named, ...memoryDelta.named]));
+    this.ahead.committed(new Set([...diskDelta.named, ...memoryDelta.named]), {
+      disk: diskDelta.written,
+      memory: memoryDelta.written,
+    });
     for (const delta of [diskDelta, memoryDelta]) {
       for (const [digest, raw] of delta.chunks) {
         source.put(digest, raw);

@@ -14,6 +14,6 @@ export async function loadEncoder(): Promise<Zstd> {
   return loading;
 }
 
-export async function compressFrame(raw: Uint8Array): Promise<Uint8Array> {
-  return (await loadEncoder()).compress(raw, LEVEL);
+export async function compressFrame(raw: Uint8Array, level = LEVEL): Promise<Uint8Array> {
+  return (await loadEncoder()).compress(raw, level);
 }
