@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from playwright.sync_api import sync_playwright
 
 from tests.bench.storage.peers import Borg, Peer, Restic
 from tests.bench.storage.scripts import STEPS
-from tests.bench.storage.work import Saved, size_of, work
+from tests.bench.storage.work import Saved, set_up_django, size_of, work
 from tests.support.browser import launch
 from tests.support.service import Service
 
@@ -77,11 +76,7 @@ def compare(
     image_bytes: dict[str, int],
 ) -> list[State]:
     """Gives every state of the machine to the peers."""
-    os.environ |= {"WEBVM_DATA_DIR": str(data_dir), "DJANGO_SETTINGS_MODULE": "webvm.settings"}
-    import django
-
-    django.setup()
-    # They need the settings, which read the environment once.
+    set_up_django(data_dir)
     from tests.bench.storage.states import pack_bytes, states_of, write_state
 
     image_bytes["packs"] = pack_bytes(vm_id)

@@ -39,6 +39,25 @@ def states_of(vm_id: str, snapshots: list[str]) -> Iterator[tuple[Device, Device
         )
 
 
+def changes_between(vm_id: str, roots: list[tuple[str, str]], folder: Path) -> list[int]:
+    """What zstd-3 makes of the blocks that changed, from each of these states of the VM (the roots of its
+    disk and memory) to the next."""
+    vm = VM.objects.select_related("image_version").get(pk=vm_id)
+    image, home = vm.image_version, vm.tenant_id
+    folder.mkdir()
+    changed = [
+        write_state(
+            (
+                Device("disk.raw", disk, home if disk != image.disk_root else None, image.disk_blocks),
+                Device("memory.raw", memory, home, image.memory_blocks),
+            ),
+            folder,
+        )
+        for disk, memory in roots
+    ]
+    return changed[1:]
+
+
 def write_state(devices: tuple[Device, Device], folder: Path) -> int:
     """Bring the devices' files to this state, in place; what zstd makes at level 3 of the blocks that differ.
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import django
 from playwright.sync_api import Browser
 
 from tests.bench.storage.scripts import STEPS
@@ -53,3 +55,9 @@ def save_after(console: Console, name: str, command: str, private: Path, before:
     answer = console.save(name)
     figures = {key: value for key, value in answer.items() if isinstance(value, int | float)}
     return Saved(name, str(answer["snapshot"]), figures, round(seconds, 1), size_of(private) - before)
+
+
+def set_up_django(data_dir: Path) -> None:
+    """For what reads the service's data, and is imported after this."""
+    os.environ |= {"WEBVM_DATA_DIR": str(data_dir), "DJANGO_SETTINGS_MODULE": "webvm.settings"}
+    django.setup()
