@@ -43,7 +43,7 @@ def fate_of(version: ImageVersion) -> str:
         return ""
     if is_used(version):
         return "machines still use it"
-    return f"its data is deleted from {date_format(version.withdrawn_at + undo_time(), 'j M Y')} on"
+    return f"data deleted after {date_format(version.withdrawn_at + undo_time(), 'j M Y')}"
 
 
 def require_data(version_id: UUID) -> None:

@@ -303,7 +303,7 @@ def test_an_admin_sees_what_becomes_of_it(
     retire_version(old[0], acting_user=admin)
     page = client.get("/admin-images/").content.decode()
     assert "machines still use it" in page
-    assert "its data is deleted from" in page
+    assert "data deleted after" in page
     delete_vm(vm.pk, acting_user=ada)
     collect_all()
     page = client.get("/admin-images/").content.decode()
