@@ -10,9 +10,10 @@ from django.utils.formats import date_format
 
 from storage.errors import VersionFreed
 from storage.gc.versions import is_used
-from storage.images.publish import restore_image_version, withdraw_image_version
+from storage.images.publish import require_site_admin
 from storage.models import ImageVersion
 from webvm.accounts.actions.tenants import undo_time
+from webvm.accounts.audit import record
 from webvm.accounts.models import User
 
 
@@ -20,18 +21,22 @@ def retire_version(version: ImageVersion, *, acting_user: User | None) -> None:
     """Nobody can start a new machine from it; machines that exist go on. Its data is freed when it has been
     withdrawn for `undo_time` and no machine needs it. Idempotent. Raises `PermissionDenied`.
     """
+    require_site_admin(acting_user)
     with transaction.atomic():
-        withdraw_image_version(version, acting_user=acting_user)
-        ImageVersion.objects.filter(pk=version.pk, withdrawn_at=None).update(withdrawn_at=timezone.now())
+        offered = ImageVersion.objects.filter(pk=version.pk, is_withdrawn=False)
+        if offered.update(is_withdrawn=True, withdrawn_at=timezone.now()):
+            record("withdraw_image_version", acting_user=acting_user, target=version)
     version.refresh_from_db()
 
 
 def offer_version_again(version: ImageVersion, *, acting_user: User | None) -> None:
-    """Undoes `retire_version`. Raises `VersionFreed` when it is too late, `PermissionDenied`."""
+    """Undoes `retire_version`. Idempotent. Raises `VersionFreed` when it is too late, `PermissionDenied`."""
+    require_site_admin(acting_user)
     with transaction.atomic():
-        restore_image_version(version, acting_user=acting_user)
-        if not ImageVersion.objects.filter(pk=version.pk, freed_at=None).update(withdrawn_at=None):
-            raise VersionFreed
+        withdrawn = ImageVersion.objects.filter(pk=version.pk, is_withdrawn=True)
+        if withdrawn.update(is_withdrawn=False, withdrawn_at=None):
+            record("restore_image_version", acting_user=acting_user, target=version)
+        require_data(version.pk)
     version.refresh_from_db()
 
 

@@ -33,7 +33,7 @@ def start_publish(recipe_text: str, *, acting_user: User | None, in_worker: bool
 
     With `in_worker` false nobody is sent the job: the caller runs it with `run_publish_job`.
     """
-    _require_site_admin(acting_user)
+    require_site_admin(acting_user)
     recipe = parse_recipe(recipe_text)
     fail_lost_jobs()
     with transaction.atomic():
@@ -58,7 +58,7 @@ def retry_publish(job: PublishJob, *, acting_user: User | None) -> PublishJob:
 
 def cancel_publish(job: PublishJob, *, acting_user: User | None) -> None:
     """Ends the job: at once while it is queued, within seconds while it runs. Raises `PublishNotPossible`."""
-    _require_site_admin(acting_user)
+    require_site_admin(acting_user)
     with transaction.atomic():
         queued = PublishJob.objects.filter(pk=job.pk, state=PublishState.QUEUED)
         if not queued.update(state=PublishState.CANCELLED, finished_at=timezone.now()):
@@ -69,16 +69,6 @@ def cancel_publish(job: PublishJob, *, acting_user: User | None) -> None:
                 raise PublishNotPossible
         record("cancel_publish", acting_user=acting_user, target=job, slug=job.slug)
     job.refresh_from_db()
-
-
-def withdraw_image_version(version: ImageVersion, *, acting_user: User | None) -> None:
-    """Nobody can start a new machine from it; machines that exist go on. Idempotent."""
-    _set_withdrawn(version, True, acting_user)
-
-
-def restore_image_version(version: ImageVersion, *, acting_user: User | None) -> None:
-    """Undoes `withdraw_image_version`."""
-    _set_withdrawn(version, False, acting_user)
 
 
 def fail_lost_jobs() -> None:
@@ -222,19 +212,7 @@ def _is_same(version: ImageVersion, product: Product) -> bool:
     return all(getattr(version, name) == value for name, value in product.fields.items())
 
 
-def _set_withdrawn(version: ImageVersion, withdrawn: bool, acting_user: User | None) -> None:
-    _require_site_admin(acting_user)
-    with transaction.atomic():
-        changed = ImageVersion.objects.filter(pk=version.pk, is_withdrawn=not withdrawn).update(
-            is_withdrawn=withdrawn
-        )
-        if changed:
-            action = "withdraw_image_version" if withdrawn else "restore_image_version"
-            record(action, acting_user=acting_user, target=version)
-    version.refresh_from_db()
-
-
-def _require_site_admin(acting_user: User | None) -> None:
+def require_site_admin(acting_user: User | None) -> None:
     """`None` is the command line. Raises `PermissionDenied`."""
     if acting_user is not None and not (acting_user.is_active and acting_user.is_staff):
         raise PermissionDenied("Only admins of this site publish images.")

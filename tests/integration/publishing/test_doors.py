@@ -11,9 +11,10 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 
 from storage.images.errors import BadRecipe
-from storage.images.publish import start_publish, withdraw_image_version
+from storage.images.publish import start_publish
 from storage.models import Chunk, PublishJob
 from storage.tasks import publish_image
+from storage.versions import retire_version
 from tests.integration.publishing.steps import publish, version_of
 from tests.support.machines import make_token, make_user
 from tests.support.publishing import RECIPE, Workshop
@@ -55,7 +56,7 @@ class TestDoors:
             start_publish(RECIPE, acting_user=user)
         version = version_of(publish())
         with pytest.raises(PermissionDenied):
-            withdraw_image_version(version, acting_user=user)
+            retire_version(version, acting_user=user)
         headers = {"Authorization": f"Bearer {make_token(user)}"}
         job = PublishJob.objects.get()
         for method, path in [
