@@ -46,6 +46,12 @@ class BadPackage(ImageBuildError):
     message = "A package is not a valid Debian package."
 
 
+class AgentNotCompiled(ImageBuildError):
+    code = "agent_not_compiled"
+    status = 500
+    message = "The guest's agent could not be compiled. Install what pyproject.toml names: `uv sync`."
+
+
 class BadTree(ImageBuildError):
     code = "bad_tree"
     message = "The files of the image contradict each other."

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from storage.images.agent import compile_agent
 from storage.images.deb import Deb, Entry
 from storage.images.recipe import Recipe
 from storage.images.resolve import Package
@@ -21,7 +22,7 @@ VERSION = "1"
 CONTROL = f"""\
 Package: {NAME}
 Version: {VERSION}
-Architecture: all
+Architecture: i386
 Maintainer: WebVM <webvm@localhost>
 Priority: optional
 Section: admin
@@ -31,9 +32,9 @@ Depends: perl-base, bash, coreutils, util-linux, dpkg, passwd
 Description: init, agent and consoles of a WebVM guest
  Starts the guest without a service manager and answers the page that runs it.
 """
+AGENT = "/usr/lib/webvm/agent"
 PROGRAMS = {
     "init": "/usr/sbin/init",
-    "agent": "/usr/lib/webvm/agent",
     "configure": "/usr/lib/webvm/configure",
     "console": "/usr/lib/webvm/console",
     "power": "/usr/lib/webvm/power",
@@ -57,6 +58,7 @@ def make_guest_deb(recipe: Recipe, tree: Tree) -> Deb:
         for group, mode in ((PROGRAMS, 0o755), (LIBRARIES, 0o644))
         for name, path in group.items()
     }
+    files[AGENT] = (compile_agent(), 0o755)
     # The kernel and its initramfs are given to the emulator, so there are no links to them.
     files["/etc/kernel-img.conf"] = (b"do_symlinks = no\ndo_initrd = no\n", 0o644)
     rules = [f"path-exclude={glob}" for glob in recipe.exclude] + [
