@@ -9,11 +9,7 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["up"]:
         from webvm.up.entry import run_up
 
-        status = run_up(sys.argv)
-        # All is stopped and said. A library's thread or exit handler that lingers must not keep the terminal.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+        sys.exit(run_up(sys.argv))
     from django.core.management import execute_from_command_line
 
     execute_from_command_line(sys.argv)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,12 @@ from tests.support.servers import PostgresServer, RedisServer
 TESTS = Path(__file__).parent
 # Quick answers first; and Playwright's event loop, once begun, leaves no room for the asynchronous tests.
 SUITES = ("unit", "quality", "integration", "e2e")
+
+
+# A shell starts what it puts into the background deaf to Ctrl-C, and so would be every program that a test
+# starts and then stops with it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def suite_of(item: pytest.Item) -> int:

@@ -311,7 +311,7 @@ BROKEN = [
     '{"id": 1, "type": "renew", "epoch": -1}',
     '{"id": 1, "type": "renew", "epoch": 1e300}',
     '{"id": 1, "type": "lease", "session": "x", "take_over": false}',
-    json.dumps({"id": 1, "type": "lease", "session": str(uuid.uuid4())}),
+    '{"id": 1, "type": "lease", "session": "6c1f9d2e-0f0b-4f6e-9d35-0d3c6c1a7b11"}',
     '{"id": 1, "type": "negotiate", "epoch": 1, "chunks": [["AB", 1]]}',
     json.dumps({"id": 1, "type": "negotiate", "epoch": 1, "chunks": [["ab" * 32, 0]]}),
     json.dumps({"id": 1, "type": "negotiate", "epoch": 1, "chunks": [["ab" * 32, 300_000]]}),

@@ -97,7 +97,7 @@ def test_stopped_by_a_signal_it_ends_with_status_0(service: Service) -> None:
         running = pids(service)
         for _ in range(2):  # uv and the terminal may both pass on the same Ctrl-C
             os.kill(running["pid"], number)
-        assert service.wait(60) == 0
+        assert service.wait(20) == 0
         wait_until_gone(list(running.values()))
         assert "Traceback" not in service.output
 
