@@ -9,7 +9,7 @@ from uuid import UUID
 from django.http import HttpRequest
 from ninja import Field, Router, Schema, Status
 
-from storage.catalogue import find_published_version, published_versions, require_site_admin, seen_state
+from storage.catalogue import find_published_version, published_versions, seen_state
 from storage.images.publish import (
     cancel_publish,
     retry_publish,
@@ -17,7 +17,7 @@ from storage.images.publish import (
 )
 from storage.models import ImageVersion, PublishJob, PublishLogLine, PublishState
 from storage.versions import offer_version_again, retire_version
-from webvm.accounts.access import signed_in
+from webvm.accounts.access import require_site_admin, signed_in
 from webvm.accounts.auth import OPEN_AUTH
 from webvm.errors import InvalidInput, NotFound
 
@@ -114,7 +114,7 @@ def job_json(job: PublishJob) -> dict[str, Any]:
 
 
 def find_job(request: HttpRequest, job_id: UUID) -> PublishJob:
-    require_site_admin(signed_in(request))
+    require_site_admin(signed_in(request), "publish images")
     job = PublishJob.objects.filter(pk=job_id).first()
     if job is None:
         raise NotFound
@@ -142,7 +142,7 @@ def create_publish_job(request: HttpRequest, payload: RecipeIn) -> Status[dict[s
 def list_publish_jobs(request: HttpRequest, after: str = "", limit: int = 50) -> dict[str, Any]:
     """The newest first, 1 to 200 at a time; `after` is the `next` of the page before."""
     limit = min(max(limit, 1), 200)
-    require_site_admin(signed_in(request))
+    require_site_admin(signed_in(request), "publish images")
     jobs = PublishJob.objects.order_by("-created_at", "-pk")
     if after:
         try:
@@ -191,7 +191,7 @@ def restore_version(request: HttpRequest, version_id: UUID) -> ImageVersion:
 
 
 def find_version(request: HttpRequest, version_id: UUID) -> ImageVersion:
-    require_site_admin(signed_in(request))
+    require_site_admin(signed_in(request), "publish images")
     version = ImageVersion.objects.filter(pk=version_id).first()
     if version is None:
         raise NotFound

@@ -10,8 +10,8 @@ from django.utils.formats import date_format
 
 from storage.errors import VersionFreed
 from storage.gc.versions import is_used
-from storage.images.publish import require_site_admin
 from storage.models import ImageVersion
+from webvm.accounts.access import require_site_admin
 from webvm.accounts.actions.tenants import undo_time
 from webvm.accounts.audit import record
 from webvm.accounts.models import User
@@ -21,7 +21,7 @@ def retire_version(version: ImageVersion, *, acting_user: User | None) -> None:
     """Nobody can start a new machine from it; machines that exist go on. Its data is freed when it has been
     withdrawn for `undo_time` and no machine needs it. Idempotent. Raises `PermissionDenied`.
     """
-    require_site_admin(acting_user)
+    require_site_admin(acting_user, "publish images")
     with transaction.atomic():
         offered = ImageVersion.objects.filter(pk=version.pk, is_withdrawn=False)
         if offered.update(is_withdrawn=True, withdrawn_at=timezone.now()):
@@ -31,7 +31,7 @@ def retire_version(version: ImageVersion, *, acting_user: User | None) -> None:
 
 def offer_version_again(version: ImageVersion, *, acting_user: User | None) -> None:
     """Undoes `retire_version`. Idempotent. Raises `VersionFreed` when it is too late, `PermissionDenied`."""
-    require_site_admin(acting_user)
+    require_site_admin(acting_user, "publish images")
     with transaction.atomic():
         withdrawn = ImageVersion.objects.filter(pk=version.pk, is_withdrawn=True)
         if withdrawn.update(is_withdrawn=False, withdrawn_at=None):

@@ -17,7 +17,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from storage.catalogue import all_images, published_versions, require_site_admin, seen_state
+from storage.catalogue import all_images, published_versions, seen_state
 from storage.images.errors import BadRecipe
 from storage.images.publish import (
     cancel_publish,
@@ -26,7 +26,7 @@ from storage.images.publish import (
 )
 from storage.models import ImageVersion, PublishJob, PublishState
 from storage.versions import fate_of, offer_version_again, retire_version
-from webvm.accounts.access import signed_in
+from webvm.accounts.access import require_site_admin, signed_in
 from webvm.accounts.actions.tenants import undo_time
 from webvm.errors import NotFound, WebVMError
 
@@ -53,7 +53,7 @@ def for_site_admins(view: View) -> View:
     @never_cache
     @wraps(view)
     def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        require_site_admin(signed_in(request))
+        require_site_admin(signed_in(request), "publish images")
         return view(request, *args, **kwargs)
 
     return wrapped

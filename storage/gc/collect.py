@@ -21,9 +21,9 @@ from storage.gc.versions import free_versions
 from storage.images.publish import fail_lost_jobs
 from storage.models import Collection, CollectionPhase, PublicCollection
 from storage.uploads import remove_abandoned_uploads
+from webvm.accounts.access import require_site_admin
 from webvm.accounts.audit import record
 from webvm.accounts.models import User
-from webvm.errors import PermissionDenied
 
 _log = logging.getLogger(__name__)
 PURGE_STEP = 100
@@ -60,7 +60,7 @@ def collect_garbage(
     that another collector is at work on are left to it. `acting_user` None is the command line or the
     schedule. Raises `PermissionDenied`, `StoreUnavailable`.
     """
-    require_site_admin(acting_user)
+    require_site_admin(acting_user, "collect garbage")
     now = now or timezone.now()
     done = Collected()
     for source in roots.sources:
@@ -111,8 +111,3 @@ def _due(now: datetime, waited: timedelta, share: bool) -> Q:
     due = Q(garbage_since__lte=now - waited) | ~Q(phase=CollectionPhase.IDLE)
     at_work = Q(heartbeat_at__isnull=False, heartbeat_at__gt=timezone.now() - _AT_WORK)
     return due & ~at_work if share else due
-
-
-def require_site_admin(acting_user: User | None) -> None:
-    if acting_user is not None and not (acting_user.is_active and acting_user.is_staff):
-        raise PermissionDenied("Only admins of this site collect garbage.")

@@ -24,9 +24,9 @@ from storage.models import Chunk, ChunkState
 from storage.packs import MAX_PACK_BYTES
 from storage.states import charge, lock_home
 from storage.stores import StoredObject, get_store
+from webvm.accounts.access import require_site_admin
 from webvm.accounts.audit import record
 from webvm.accounts.models import Tenant, User
-from webvm.errors import PermissionDenied
 
 ORPHAN_AGE = timedelta(days=1)
 # Names of a tenant's rows that are in memory at one time, about; more are compared in several listings.
@@ -60,8 +60,7 @@ def delete_orphans(*, acting_user: User | None, now: datetime | None = None) -> 
 
     Raises `PermissionDenied`, `StoreUnavailable`.
     """
-    if acting_user is not None and not (acting_user.is_active and acting_user.is_staff):
-        raise PermissionDenied("Only admins of this site collect garbage.")
+    require_site_admin(acting_user, "collect garbage")
     now = now or timezone.now()
     count = size = 0
     for orphan in find_orphans(now=now):

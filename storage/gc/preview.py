@@ -15,13 +15,14 @@ from storage.chunks import HomeId
 from storage.gc import roots
 from storage.gc.abandoned import abandoned_uploads
 from storage.gc.barrier import borrowed_public
-from storage.gc.collect import due_tenants, is_public_due, require_site_admin
+from storage.gc.collect import due_tenants, is_public_due
 from storage.gc.mark import roots_page
 from storage.gc.sweep import due_bytes
 from storage.gc.versions import digests_of, due_versions, kept_versions
 from storage.models import Chunk, ChunkState
 from storage.nodes import load_nodes
 from storage.states import batches, pin_time
+from webvm.accounts.access import require_site_admin
 from webvm.accounts.models import User
 
 
@@ -37,7 +38,7 @@ class Freeable:
 def preview_garbage(*, acting_user: User | None, now: datetime | None = None) -> Iterator[Freeable]:
     """What `collect_garbage` would condemn, tenant by tenant, and of the public. Raises `PermissionDenied`,
     and `BadChunk` or `ChunkNotFound` for a damaged node."""
-    require_site_admin(acting_user)
+    require_site_admin(acting_user, "collect garbage")
     now = now or timezone.now()
     tenants = set(due_tenants(now))
     for source in roots.sources:

@@ -15,9 +15,9 @@ from storage.models import Chunk, ChunkState, Collection, ImageVersion
 from storage.packs import MAX_PACK_BYTES, decode_pack
 from storage.states import batches, charge, lock_home, revive
 from storage.stores import get_store
+from webvm.accounts.access import require_site_admin
 from webvm.accounts.audit import record
 from webvm.accounts.models import Tenant, User
-from webvm.errors import PermissionDenied
 
 
 def repair(damages: Iterable[Damage], *, acting_user: User | None) -> list[Damage]:
@@ -26,8 +26,7 @@ def repair(damages: Iterable[Damage], *, acting_user: User | None) -> list[Damag
     What remains stays marked, and the next client that has its bytes is asked to upload them. `acting_user`
     None is the command line. Raises `PermissionDenied`, `StoreUnavailable`.
     """
-    if acting_user is not None and not (acting_user.is_active and acting_user.is_staff):
-        raise PermissionDenied("Only admins of this site repair the storage.")
+    require_site_admin(acting_user, "repair the storage")
     todo = list(damages)
     mended = [damage for damage in todo if _restore_row(damage)]
     for damage, raw in _other_copies([damage for damage in todo if damage.what in {MISSING, BROKEN}]):

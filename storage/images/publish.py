@@ -18,9 +18,10 @@ from storage.images.pipeline import Product, boot, shelve
 from storage.images.recipe import Recipe, parse_recipe
 from storage.models import LOST, Image, ImageVersion, PublishJob, PublishState
 from storage.workers import is_gone, new_worker_name
+from webvm.accounts.access import require_site_admin
 from webvm.accounts.audit import record
 from webvm.accounts.models import User
-from webvm.errors import PermissionDenied, WebVMError
+from webvm.errors import WebVMError
 
 QUEUE_UNREACHABLE = "The queue of the workers cannot be reached, so that nobody would do the job. Try again."
 ACTIVE = (PublishState.QUEUED, PublishState.RUNNING)
@@ -33,7 +34,7 @@ def start_publish(recipe_text: str, *, acting_user: User | None, in_worker: bool
 
     With `in_worker` false nobody is sent the job: the caller runs it with `run_publish_job`.
     """
-    require_site_admin(acting_user)
+    require_site_admin(acting_user, "publish images")
     recipe = parse_recipe(recipe_text)
     fail_lost_jobs()
     with transaction.atomic():
@@ -58,7 +59,7 @@ def retry_publish(job: PublishJob, *, acting_user: User | None) -> PublishJob:
 
 def cancel_publish(job: PublishJob, *, acting_user: User | None) -> None:
     """Ends the job: at once while it is queued, within seconds while it runs. Raises `PublishNotPossible`."""
-    require_site_admin(acting_user)
+    require_site_admin(acting_user, "publish images")
     with transaction.atomic():
         queued = PublishJob.objects.filter(pk=job.pk, state=PublishState.QUEUED)
         if not queued.update(state=PublishState.CANCELLED, finished_at=timezone.now()):
@@ -210,9 +211,3 @@ def _is_abandoned(job: PublishJob) -> bool:
 
 def _is_same(version: ImageVersion, product: Product) -> bool:
     return all(getattr(version, name) == value for name, value in product.fields.items())
-
-
-def require_site_admin(acting_user: User | None) -> None:
-    """`None` is the command line. Raises `PermissionDenied`."""
-    if acting_user is not None and not (acting_user.is_active and acting_user.is_staff):
-        raise PermissionDenied("Only admins of this site publish images.")

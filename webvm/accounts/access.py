@@ -63,6 +63,14 @@ def signed_in(request: HttpRequest) -> User:
     return user
 
 
+def require_site_admin(acting_user: User | None, to: str) -> None:
+    """`None` is the command line or the schedule; `to`: what is wanted, for the person. Raises
+    `PermissionDenied`.
+    """
+    if acting_user is not None and not (acting_user.is_active and acting_user.is_staff):
+        raise PermissionDenied(f"Only admins of this site {to}.")
+
+
 def current_tenant(request: HttpRequest) -> Tenant:
     """The tenant a page is about: `?tenant=`, else the one switched to in this session, else one's own.
 

@@ -10,15 +10,14 @@ export interface Pack {
 /** After so long without a byte, ms, it is left to the console, which tries again and says what is wrong. */
 const STALLED = 5000;
 
-/** Whether the browser was told to be sparing, or has no cache to put it in. */
-function unwanted(): boolean {
-  const { connection } = navigator as { connection?: { saveData?: boolean } };
-  return connection?.saveData === true || !("caches" in globalThis);
+/** Whether the browser was told to be sparing. */
+function isSparing(): boolean {
+  return (navigator as { connection?: { saveData?: boolean } }).connection?.saveData === true;
 }
 
 /** Brings the pack into the cache. Settles in any case; `progress` hears of raw bytes. The console checks what is in it. */
 export async function fetchAhead(pack: Pack, progress: (bytes: number) => void): Promise<void> {
-  if (unwanted()) return;
+  if (isSparing()) return;
   const stop = new AbortController();
   let stalled: ReturnType<typeof setTimeout> | undefined;
   const touch = (): void => {
@@ -31,7 +30,7 @@ export async function fetchAhead(pack: Pack, progress: (bytes: number) => void):
     await there?.cancel();
     if (!cache || there) return;
     touch();
-    const response = await fetch(pack.url, { signal: stop.signal, credentials: "same-origin" });
+    const response = await fetch(pack.url, { signal: stop.signal });
     if (!response.ok || !response.body) return;
     const pieces: Uint8Array[] = [];
     let done = 0;

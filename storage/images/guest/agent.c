@@ -12,11 +12,11 @@ typedef long long i64;
 /* <asm/unistd_32.h> */
 enum {
     SYS_exit = 1, SYS_fork = 2, SYS_read = 3, SYS_write = 4, SYS_open = 5, SYS_close = 6, SYS_waitpid = 7, SYS_execve = 11,
-    SYS_chdir = 12, SYS_pipe = 42, SYS_signal = 48, SYS_ioctl = 54, SYS_dup2 = 63, SYS_nanosleep = 162, SYS_socket = 359,
+    SYS_chdir = 12, SYS_pipe = 42, SYS_signal = 48, SYS_ioctl = 54, SYS_dup2 = 63, SYS_socket = 359,
     SYS_clock_settime64 = 404,
 };
 /* <asm/fcntl.h>, <asm/ioctls.h>, <linux/random.h>, <linux/sockios.h>, <linux/if.h>, <linux/time.h>, <asm/errno.h>, <asm/signal.h> */
-enum { O_WRONLY = 1, O_RDWR = 2, EINTR = 4, SIGINT = 2, SIGQUIT = 3, SIGPIPE = 13 };
+enum { O_WRONLY = 1, O_RDWR = 2, EINTR = 4, SIGINT = 2, SIGQUIT = 3 };
 enum { TIOCSWINSZ = 0x5414, RNDADDENTROPY = 0x40085203, RNDRESEEDCRNG = 0x5207, SIOCSIFFLAGS = 0x8914 };
 enum { AF_INET = 2, SOCK_DGRAM = 2, IFF_UP = 0x1, IFF_RUNNING = 0x40, CLOCK_REALTIME = 0 };
 
