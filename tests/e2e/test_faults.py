@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.e2e.conftest import Profiles, Service
 from tests.e2e.steps import (
@@ -75,3 +75,39 @@ def test_damaged_chunks(service: Service, profiles: Profiles, replacement: str) 
     console.wait_for(r"vim-says-0")
     assert "IMproved" in console.screen()
     assert "I/O error" not in console.run("dmesg | tail -20")
+
+
+@pytest.mark.parametrize("failure", ["refused", "stalled"])
+def test_a_link_whose_pack_does_not_come_while_it_is_read(
+    service: Service, profiles: Profiles, failure: str
+) -> None:
+    """Fetching ahead is only ever a faster way: who presses gets the machine, which fetches the pack itself."""
+    page = profiles.new().new_page()
+    sign_up(page, service.url, new_email("slow-link"))
+    console = start_machine(page, service.url)
+    snapshot = console.save("for a bad line")["snapshot"]
+    made = page.request.post(
+        f"{service.url}/api/v1/snapshots/{snapshot}/links", data={"mode": "fork"}, headers=csrf_headers(page)
+    )
+    assert made.ok, made.text()
+    guest = profiles.new().new_page()
+    failed: list[str] = []
+
+    def fail(route: Route) -> None:
+        if "/s/" not in guest.url:
+            route.continue_()
+            return
+        failed.append(route.request.url)
+        if failure == "refused":
+            route.fulfill(status=404)
+        # else nobody ever answers
+
+    guest.route("**/pub/**", fail)
+    with guest.expect_request("**/pub/**"):
+        guest.goto(made.json()["url"])
+    guest.get_by_role("button", name=re.compile("open", re.I)).first.click()
+    guest.wait_for_url(re.compile(r"/vms/[0-9a-f-]{36}/"))
+    assert len(failed) == 1
+    copy = Console(guest)
+    copy.wait_running()
+    assert "Linux" in copy.run("uname")
