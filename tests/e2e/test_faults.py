@@ -81,7 +81,7 @@ def test_damaged_chunks(service: Service, profiles: Profiles, replacement: str) 
 def test_a_link_whose_pack_does_not_come_while_it_is_read(
     service: Service, profiles: Profiles, failure: str
 ) -> None:
-    """Fetching ahead is only ever a faster way: who presses gets the machine, which fetches the pack itself."""
+    """Fetching ahead is only ever a faster way: who presses gets the machine, which fetches it by itself."""
     page = profiles.new().new_page()
     sign_up(page, service.url, new_email("slow-link"))
     console = start_machine(page, service.url)
