@@ -100,6 +100,8 @@ export interface Inode {
    * maps it shared sees writes. Throws `Block` while it is on its way.
    */
   page(index: number): Uint8Array;
+  /** Grows whenever the content changes by anything but a shared mapping; pages mapped before are then read anew. */
+  readonly version: number;
   /** A shared mapping has written that page. */
   pageDirtied(index: number): void;
   /** A mapping holds it: it must live on though its last name is removed. */
@@ -119,6 +121,11 @@ export interface Task {
   restart: Restart | undefined;
   /** Whether an unblocked signal is pending: a call that has moved some bytes ends with what it has. */
   readonly signalPending: boolean;
+  /**
+   * A signal mask (bit n - 1 is signal n) for as long as this call takes, as ppoll has it: call it at every attempt; it
+   * works at the first one. The mask before comes back when the call ends, or after the handler that interrupts it.
+   */
+  temporaryMask(mask: bigint): void;
 }
 
 export interface Restart {
@@ -141,6 +148,23 @@ export interface Process {
   fs: FileSystemContext;
   credentials: Credentials;
   readonly kernel: Kernel;
+  /** Soft limit: RLIMIT_* of linux/limits.ts; Infinity for none. */
+  limit(resource: number): number;
+  readonly session: Session;
+}
+
+/** What setsid begins. */
+export interface Session {
+  readonly sid: number;
+  /** Its controlling terminal. */
+  terminal: ControllingTerminal | undefined;
+}
+
+export interface ControllingTerminal {
+  /** The session's leader has ended: SIGHUP to the foreground, and the terminal is free again. */
+  sessionEnded(session: Session): void;
+  /** For /dev/tty and /proc. */
+  readonly device: number;
 }
 
 export interface FileTable {
@@ -149,6 +173,12 @@ export interface FileTable {
   /** The lowest free number from `from` on; EMFILE beyond RLIMIT_NOFILE. Takes over the caller's reference. */
   add(file: OpenFile, closeOnExec: boolean, from?: number): number;
   close(fd: number): void;
+  /** For fork: the same descriptions, counted once more. */
+  copy(): FileTable;
+  /** At execve. */
+  closeOnExec(): void;
+  /** When the last process that uses it has ended. */
+  closeAll(): void;
 }
 
 /** Where names begin. The two are `Location`s of vfs/. */
@@ -156,6 +186,8 @@ export interface FileSystemContext {
   cwd: unknown;
   root: unknown;
   umask: number;
+  /** For fork. */
+  copy(): FileSystemContext;
 }
 
 export interface Kernel {
@@ -172,6 +204,10 @@ export interface Kernel {
   /** Calls `queue.wake()` at that monotonic time. */
   wakeAt(time: number, queue: WaitQueue): void;
   log(message: string): void;
+  /** Whether no process of the group has its parent in another group of its session: terminal reads fail with EIO then. */
+  groupIsOrphaned(pgid: number): boolean;
+  /** Whether that task blocks or ignores the signal (SIGTTIN, SIGTTOU). */
+  signalIgnored(task: Task, signal: number): boolean;
 }
 
 /** Arguments of a system call as signed numbers, exact up to 2^53; an int is `a[0] | 0`, a pointer `a[1]`. */
