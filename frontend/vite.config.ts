@@ -52,5 +52,5 @@ export default defineConfig({
     },
   },
   worker: { format: "es" },
-  test: { include: ["src/**/*.test.ts"], environment: "node" },
+  test: { include: ["src/**/*.test.ts", "engine/**/*.test.ts"], environment: "node" },
 });

@@ -71,6 +71,8 @@ export interface OpenFile {
   /** O_* status flags (O_NONBLOCK, O_APPEND, access mode). */
   flags: number;
   offset: number;
+  /** How many hold it, 1 at first; only linux/references.ts changes it. 0: released. */
+  references: number;
   /** Bytes read, 0 at the end. `position` null: at `offset`, which moves. Throws `Block` (or EAGAIN with O_NONBLOCK). */
   read(task: Task, into: Uint8Array, position: number | null): number;
   write(task: Task, from: Uint8Array, position: number | null): number;

@@ -4,13 +4,13 @@
 export class WaitQueue {
   readonly #waiting = new Set<Waiter>();
 
-  /** At most `count` of them, who came first. */
-  wake(count = Infinity): number {
+  /** At most `count` of them, who came first. `events`: the POLL* bits that may have changed, for who waits for few. */
+  wake(count = Infinity, events = -1): number {
     let woken = 0;
-    for (const waiter of this.#waiting) {
+    for (const waiter of [...this.#waiting]) {
       if (woken >= count) break;
-      this.#waiting.delete(waiter);
-      waiter.woken();
+      if (!this.#waiting.delete(waiter)) continue;
+      waiter.woken(events);
       woken += 1;
     }
     return woken;
@@ -31,7 +31,7 @@ export class WaitQueue {
 
 /** The scheduler's side of a parked task. */
 export interface Waiter {
-  woken(): void;
+  woken(events: number): void;
 }
 
 /** Thrown where a task can't go on. A signal interrupts it unless it waits for a disk. */
