@@ -68,7 +68,7 @@ export class Pipe {
     if (mode !== O_WRONLY) this.readers -= 1;
     if (mode !== O_RDONLY) this.writers -= 1;
     this.changed(-1);
-    if (this.readers + this.writers === 0) this.data.clear();
+    if (!this.inUse) this.data.clear();
   }
 
   /** The rules of opening a FIFO (fifo(7)); throws `Block` until the other side comes. */
