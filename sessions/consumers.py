@@ -205,6 +205,8 @@ class VMConsumer(AsyncWebsocketConsumer):
                     reply = {"id": request.id, "ok": False, "error": unavailable()}
                 else:
                     self.note(request, reply, fresh)
+                    if isinstance(request, TakeLease):
+                        await self.relay.end()  # or it would be shown its own screen
                 await self.tell(reply)
         finally:
             self.requests_held -= 1

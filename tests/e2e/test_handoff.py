@@ -105,7 +105,11 @@ def test_taking_over_brings_the_last_seconds(
     assert "second" in new.screen()
     expect(first.get_by_role("dialog").get_by_text("All you did here was saved before")).to_be_visible()
     assert old.state == "paused"
-    new.run("echo there > /root/note")
+    # Longer than signs of life of watchers are apart: who has watched must not be shown its own screen now.
+    second.wait_for_timeout(4_000)
+    new.run("echo once-$((40+3)); echo there > /root/note")
+    second.wait_for_timeout(1_000)
+    assert new.screen().count("once-43") == 1
     first.get_by_role("dialog").get_by_role("button", name="Take it back").click()
     expect(first.get_by_role("dialog")).to_be_hidden(timeout=60_000)
     first.evaluate("() => window.webvm.whenRunning()")

@@ -165,6 +165,23 @@ async def test_watching(world: World) -> None:
         assert not [event for event in bob.events if event["type"] == "frame"]
 
 
+async def test_who_has_watched_and_takes_over_is_not_shown_its_own_screen(world: World) -> None:
+    async with world.socket("Ada") as ada, world.socket("Bob") as bob:
+        await ada.lease()
+        await bob.request("watch", on=True, fresh=True)
+        await ada.until("watched")
+        await bob.request("lease", session=str(uuid.uuid4()), take_over=True)
+        bob.events.clear()
+        # Somebody else watches now: so what Bob shows is relayed.
+        async with world.socket("Ada") as ada_again:
+            await ada_again.request("watch", on=True, fresh=True)
+            await bob.until("watched")
+            await bob.send_bytes(screen(0, b"all", whole=True))
+            assert (await ada_again.until("frame"))["data"] == screen(0, b"all", whole=True)
+            await bob.request("watch", on=False, fresh=False)
+        assert not [event for event in bob.events if event["type"] == "frame"]
+
+
 async def test_watchers_show_up_again_and_again(world: World) -> None:
     async with world.socket("Ada") as ada, world.socket("Bob") as bob:
         await ada.lease()

@@ -321,6 +321,24 @@ describe("conflicts", () => {
     expect(copyServer.lease).toBeUndefined();
   });
 
+  it("shows its own screen only, after what it has watched is taken over", async () => {
+    server.lease = { session: "other", holder: "Bob" };
+    server.mood.askAnswers = ["saving"];
+    session = makeSession();
+    await session.start();
+    await vi.waitFor(() => expect(session.view.lease).toBe("held"));
+    session.watch(true);
+    server.show(Uint8Array.of(2, 0, 0, 0, 7, 1, 0x61));
+    expect(restored).toEqual(["a"]);
+    await session.takeOver();
+    await vi.waitFor(() => expect(session.view).toMatchObject({ state: "running", watching: false }));
+    // Relayed late, or by a service that goes on with it.
+    server.show(Uint8Array.of(2, 0, 0, 0, 8, 0, 0x62));
+    server.show(Uint8Array.of(2, 0, 0, 0, 9, 1, 0x63));
+    expect(screen).toBe("");
+    expect(restored).toEqual(["a"]);
+  });
+
   it("waits for a choice when it is open somewhere else", async () => {
     server.takeAway("Ada");
     session = makeSession();

@@ -46,7 +46,7 @@ export class SyncClient {
   onAsked: (by: string) => void = () => undefined;
   /** While the lease is ours: somebody watches, and may need a whole screen. */
   onWatched: (fresh: boolean) => void = () => undefined;
-  /** While we watch: a frame. */
+  /** While we watch: a frame. Never one of our own, since the lease ends it. */
   onScreen: (frame: Uint8Array) => void = () => undefined;
 
   private readonly options: SyncOptions;
@@ -207,7 +207,9 @@ export class SyncClient {
       this.connection = connection;
       connection.onChunk = (outcome) => this.onChunk(outcome);
       connection.onNotice = (notice) => this.noticed(connection, notice);
-      connection.onScreen = (frame) => this.onScreen(frame);
+      connection.onScreen = (frame) => {
+        if (this.watching) this.onScreen(frame);
+      };
       this.followHints(connection);
       try {
         await connection.opened;
@@ -312,6 +314,7 @@ export class SyncClient {
     this.attempt = 0;
     this.hadLease = true;
     this.wanted = undefined;
+    this.watching = false; // for the service, too
     this.takenBy = undefined;
     this.online = { connection, epoch: answer.epoch };
     this.setState({ kind: "online", epoch: answer.epoch, head: answer.head });

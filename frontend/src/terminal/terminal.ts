@@ -21,6 +21,8 @@ const SCROLLBACK = 5000;
 /** Bytes written but not yet parsed at which the guest should stand still, and at which it may go on. */
 const FLOOD_HIGH = 4 * 1024 * 1024;
 const FLOOD_LOW = 512 * 1024;
+/** RIS: the terminal as new. */
+const RESET = "\x1bc";
 
 export interface TerminalOptions {
   fontSize: number;
@@ -238,17 +240,17 @@ export class ConsoleTerminal {
   }
 
   /**
-   * Shows a saved screen, with `keepSize` in the size that it has. What is written meanwhile comes after it. False: the bytes are not
-   * a saved screen.
+   * Shows a saved screen, with `keepSize` in the size that it has. What was written before is gone, what is written meanwhile comes
+   * after it. False: the bytes are not a saved screen.
    */
   restore(bytes: Uint8Array, keepSize = false): boolean {
     const saved = decodeTerminal(bytes);
     if (!saved) return false;
     this.keepsSize = keepSize;
     this.restoring = true;
-    this.xterm.reset();
     this.xterm.resize(saved.columns, saved.rows);
-    this.xterm.write(saved.content, () => {
+    // A reset in its turn: at once it would leave what was written, but not parsed yet, above the screen.
+    this.xterm.write(RESET + saved.content, () => {
       this.restoring = false;
       this.refit();
     });
