@@ -141,6 +141,7 @@ void read_immediate(Reader& in, Imm kind, bool first, const Prefixes& prefixes, 
       break;
     }
     case Imm::Iv: value = in.number(out.operand_size); break;
+    case Imm::Ibs:
     case Imm::Jb: value = static_cast<u64>(sign_extend(in.byte(), 1)); break;
     case Imm::Jz: value = static_cast<u64>(sign_extend(in.number(4), 4)); break;
     case Imm::Mo:

@@ -20,7 +20,7 @@ struct OperandSpec {
 };
 
 /// What follows the opcode, ModRM and displacement.
-enum class Imm : u8 { None, Ib, Iw, Iz, Iv, Jb, Jz, Mo };
+enum class Imm : u8 { None, Ib, Ibs, Iw, Iz, Iv, Jb, Jz, Mo };
 
 enum class Restricted : u8 { Any, Register, Memory };
 

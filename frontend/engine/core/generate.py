@@ -291,7 +291,9 @@ def tables_header(rows: list[Row]) -> str:
         mask, value = row.code.modrm or (0, 0)
         w = 2 if row.code.w is None else row.code.w
         numbers = ", ".join(str(specs.index(operand)) for operand in row.operands)
-        immediates = [f"Imm::{name.capitalize()}" for name in row.code.immediates] + ["Imm::None"] * 2
+        signed = any(operand.name == "Ibs" for operand in row.operands)
+        kinds = ["ibs" if signed and name == "ib" else name for name in row.code.immediates]
+        immediates = [f"Imm::{name.capitalize()}" for name in kinds] + ["Imm::None"] * 2
         form_lines.append(
             f"  {{Mnemonic::{class_name(row.mnemonic)}, {attributes}, {PREFIXES.index(row.code.prefix)}, "
             f"{w}, Restricted::{row.restricted.capitalize()}, {mask:#x}, {value:#x}, "
