@@ -1,0 +1,112 @@
+/** What to do when the core leaves a program for another reason than a system call. */
+
+import {
+  EXIT_BREAKPOINT,
+  EXIT_DIVIDE_ERROR,
+  EXIT_FPU_ERROR,
+  EXIT_GENERAL_PROTECTION,
+  EXIT_INT80,
+  EXIT_INVALID_OPCODE,
+  EXIT_PAGE_FAULT,
+  EXIT_SIMD_ERROR,
+  EXIT_TRAP,
+  EXIT_UNIMPLEMENTED,
+  GUEST_END,
+} from "./abi.ts";
+import { Errno } from "./errno.ts";
+import { EngineError } from "./kernel.ts";
+import { FAULT_BUS, FAULT_OK, SEGV_MAPERR } from "./memory/maps.ts";
+import { RSP } from "./registers.ts";
+import {
+  BUS_ADRERR,
+  FPE_FLTINV,
+  FPE_INTDIV,
+  ILL_ILLOPN,
+  SI_KERNEL,
+  SIGBUS,
+  SIGFPE,
+  SIGILL,
+  SIGKILL,
+  SIGSEGV,
+  SIGTRAP,
+  TRAP_TRACE,
+} from "./signals/numbers.ts";
+import { forceSignal } from "./signals/send.ts";
+import type { Thread } from "./task.ts";
+import { Block } from "./wait.ts";
+
+function pageFault(thread: Thread): boolean {
+  const { maps, process } = thread;
+  const address = maps.space.exitAddress();
+  const access = maps.space.exitAccess();
+  if (address >= BigInt(GUEST_END)) {
+    forceSignal(thread, { signal: SIGSEGV, code: SEGV_MAPERR, address }, access);
+    return true;
+  }
+  let outcome: number;
+  try {
+    outcome = maps.fault(Number(address), access);
+  } catch (error) {
+    if (error instanceof Block) {
+      process.kernel.scheduler.park(thread, new Block(error.queues, error.deadline, false));
+      return false;
+    }
+    if (!(error instanceof Errno)) throw error;
+    // No memory, or the disk fails.
+    process.kernel.log(`${thread.name}[${process.pid}]: page at ${address.toString(16)} not to be had`);
+    forceSignal(thread, { signal: SIGKILL, code: SI_KERNEL }, access);
+    return true;
+  }
+  if (outcome === FAULT_OK) process.usage.minorFaults += 1;
+  else if (outcome === FAULT_BUS) forceSignal(thread, { signal: SIGBUS, code: BUS_ADRERR, address }, access);
+  else forceSignal(thread, { signal: SIGSEGV, code: outcome, address }, access);
+  return true;
+}
+
+/** `reason` is an EXIT_*. False: the thread can't go on now. */
+export function handleExit(thread: Thread, reason: number): boolean {
+  const { registers } = thread;
+  const address = BigInt(registers.rip);
+  switch (reason) {
+    case EXIT_PAGE_FAULT:
+      return pageFault(thread);
+    case EXIT_INVALID_OPCODE:
+      forceSignal(thread, { signal: SIGILL, code: ILL_ILLOPN, address });
+      return true;
+    case EXIT_DIVIDE_ERROR:
+      forceSignal(thread, { signal: SIGFPE, code: FPE_INTDIV, address });
+      return true;
+    case EXIT_FPU_ERROR:
+    case EXIT_SIMD_ERROR:
+      forceSignal(thread, { signal: SIGFPE, code: FPE_FLTINV, address });
+      return true;
+    case EXIT_BREAKPOINT:
+      forceSignal(thread, { signal: SIGTRAP, code: SI_KERNEL });
+      return true;
+    case EXIT_TRAP:
+      forceSignal(thread, { signal: SIGTRAP, code: TRAP_TRACE, address });
+      return true;
+    case EXIT_GENERAL_PROTECTION:
+    case EXIT_INT80:
+      // 32-bit system calls are not there: as on a kernel without IA32 emulation.
+      forceSignal(thread, { signal: SIGSEGV, code: SI_KERNEL, address: 0n });
+      return true;
+    default:
+      throw new EngineError(describe(thread, reason));
+  }
+}
+
+function describe(thread: Thread, reason: number): string {
+  const { registers, maps, process } = thread;
+  const at = registers.rip;
+  const area = maps.areas.find(at);
+  const place =
+    area === undefined ? "" : ` in ${area.name}+0x${(at - area.start + area.offset).toString(16)}`;
+  const code = [...maps.space.raw(at, 16)].map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
+  const what =
+    reason === EXIT_UNIMPLEMENTED
+      ? `instruction not implemented (mnemonic ${maps.space.exitAddress()})`
+      : `the core left with reason ${reason}`;
+  const stack = registers.get(RSP).toString(16);
+  return `${thread.name}[${process.pid}]: ${what} at 0x${at.toString(16)}${place}, sp 0x${stack}: ${code}`;
+}

@@ -1,0 +1,232 @@
+/** Which pages are there: filling them on first touch, dropping, protecting, copying for fork, and keeping shared ones equal. */
+
+import { PAGE_DIRTY, PAGE_EXEC, PAGE_READ, PAGE_SIZE, PAGE_WRITABLE } from "../abi.ts";
+import type { Area, Backing } from "./areas.ts";
+import { pageOf, PROT_EXEC, PROT_READ, PROT_WRITE } from "./areas.ts";
+import type { AddressSpace } from "./space.ts";
+
+/** A page of shared memory that is in this address space. */
+interface SharedPage {
+  backing: Backing;
+  index: number;
+  /** The content that all share; ours is a copy. */
+  master: Uint8Array;
+  version: number;
+  backingVersion: number;
+}
+
+/** Counts how often a shared page was changed through some mapping. One for the machine. */
+export class SharedVersions {
+  readonly #versions = new WeakMap<Backing, Map<number, number>>();
+
+  get(backing: Backing, index: number): number {
+    return this.#versions.get(backing)?.get(index) ?? 0;
+  }
+
+  bump(backing: Backing, index: number): number {
+    let pages = this.#versions.get(backing);
+    if (pages === undefined) {
+      pages = new Map();
+      this.#versions.set(backing, pages);
+    }
+    const version = (pages.get(index) ?? 0) + 1;
+    pages.set(index, version);
+    return version;
+  }
+}
+
+export function pageBits(prot: number): number {
+  let bits = 0;
+  if ((prot & (PROT_READ | PROT_WRITE | PROT_EXEC)) !== 0) bits |= PAGE_READ;
+  if ((prot & PROT_WRITE) !== 0) bits |= PAGE_WRITABLE;
+  if ((prot & PROT_EXEC) !== 0) bits |= PAGE_EXEC;
+  return bits;
+}
+
+export class Paging {
+  readonly space: AddressSpace;
+  readonly versions: SharedVersions;
+  /** Pages with content and no permission at all; the page table can't tell them from pages that are not there. */
+  readonly hidden = new Map<number, number>();
+  readonly #shared = new Map<number, SharedPage>();
+  /** Pages filled, for statistics. */
+  filled = 0;
+
+  constructor(space: AddressSpace, versions: SharedVersions) {
+    this.space = space;
+    this.versions = versions;
+  }
+
+  isThere(page: number): boolean {
+    return this.space.pages[page] !== 0 || this.hidden.has(page);
+  }
+
+  /** Makes a page of `area` be there. False: the file ends before it (SIGBUS). Throws `Block` while it is on its way. */
+  fill(area: Area, page: number): boolean {
+    const space = this.space;
+    const address = page * PAGE_SIZE;
+    if (area.backing === undefined) {
+      space.reach(address + PAGE_SIZE);
+      space.raw(address, PAGE_SIZE).fill(0);
+    } else {
+      const index = (area.offset + (address - area.start)) / PAGE_SIZE;
+      if (index * PAGE_SIZE >= area.backing.stat().size) return false;
+      const master = area.backing.page(index);
+      space.reach(address + PAGE_SIZE);
+      space.raw(address, PAGE_SIZE).set(master);
+      if (area.shared) {
+        this.#share(page, {
+          backing: area.backing,
+          index,
+          master,
+          version: this.versions.get(area.backing, index),
+          backingVersion: area.backing.version,
+        });
+      }
+    }
+    this.filled += 1;
+    space.core.setPages(page, 1, pageBits(area.prot));
+    return true;
+  }
+
+  #share(page: number, shared: SharedPage): void {
+    this.#shared.set(page, shared);
+  }
+
+  /** Whether a system call may see or change pages that this space has mapped shared. */
+  get sharesPages(): boolean {
+    return this.#shared.size > 0;
+  }
+
+  /** Forgets pages [first, last): the next touch fills them again. */
+  drop(first: number, last: number): void {
+    this.writeBack(first, last);
+    this.space.core.setPages(first, last - first, 0);
+    if (this.hidden.size > 0) {
+      for (const page of [...this.hidden.keys()]) if (page >= first && page < last) this.hidden.delete(page);
+    }
+    if (this.#shared.size > 0) {
+      for (const page of [...this.#shared.keys()]) {
+        if (page >= first && page < last) this.#shared.delete(page);
+      }
+    }
+  }
+
+  /** Gives the pages of [first, last) that are there the permissions of `prot`. */
+  protect(first: number, last: number, prot: number): void {
+    const bits = pageBits(prot);
+    const pages = this.space.pages;
+    if (this.hidden.size > 0 && bits !== 0) {
+      for (const [page, dirty] of [...this.hidden]) {
+        if (page < first || page >= last) continue;
+        this.hidden.delete(page);
+        this.space.core.setPages(page, 1, bits | dirty);
+      }
+    }
+    let page = first;
+    while (page < last) {
+      const now = pages[page]!;
+      if (now === 0) {
+        page += 1;
+        continue;
+      }
+      const dirty = now & PAGE_DIRTY;
+      let end = page + 1;
+      while (end < last && pages[end] !== 0 && (pages[end]! & PAGE_DIRTY) === dirty) end += 1;
+      if (bits === 0) for (let each = page; each < end; each += 1) this.hidden.set(each, dirty);
+      this.space.core.setPages(page, end - page, bits === 0 ? 0 : bits | dirty);
+      page = end;
+    }
+  }
+
+  /** Moves pages within the address space (mremap). */
+  move(from: number, to: number, count: number, prot: number): void {
+    const space = this.space;
+    space.reach((to + count) * PAGE_SIZE);
+    for (let at = 0; at < count; at += 1) {
+      const page = from + at;
+      const bits = space.pages[page]!;
+      const hidden = this.hidden.get(page);
+      if (bits === 0 && hidden === undefined) continue;
+      space.raw((to + at) * PAGE_SIZE, PAGE_SIZE).set(space.raw(page * PAGE_SIZE, PAGE_SIZE));
+      if (hidden !== undefined) {
+        this.hidden.delete(page);
+        this.hidden.set(to + at, hidden);
+      } else {
+        space.core.setPages(to + at, 1, pageBits(prot) | (bits & PAGE_DIRTY));
+      }
+      const shared = this.#shared.get(page);
+      if (shared !== undefined) {
+        this.#shared.delete(page);
+        this.#shared.set(to + at, shared);
+      }
+    }
+    space.core.setPages(from, count, 0);
+  }
+
+  /** Copies what is there of `area` into another space, for fork. */
+  copyTo(target: Paging, area: Area): void {
+    const from = this.space;
+    const to = target.space;
+    const first = pageOf(area.start);
+    const last = pageOf(area.end);
+    const pages = from.pages;
+    let page = first;
+    while (page < last) {
+      const now = pages[page]!;
+      if (now === 0) {
+        page += 1;
+        continue;
+      }
+      const dirty = now & PAGE_DIRTY;
+      let end = page + 1;
+      while (end < last && pages[end] !== 0 && (pages[end]! & PAGE_DIRTY) === dirty) end += 1;
+      to.reach(end * PAGE_SIZE);
+      to.raw(page * PAGE_SIZE, (end - page) * PAGE_SIZE).set(
+        from.raw(page * PAGE_SIZE, (end - page) * PAGE_SIZE),
+      );
+      to.core.setPages(page, end - page, pageBits(area.prot) | dirty);
+      page = end;
+    }
+    for (const [page, dirty] of this.hidden) {
+      if (page < first || page >= last) continue;
+      to.reach((page + 1) * PAGE_SIZE);
+      to.raw(page * PAGE_SIZE, PAGE_SIZE).set(from.raw(page * PAGE_SIZE, PAGE_SIZE));
+      target.hidden.set(page, dirty);
+    }
+    for (const [page, shared] of this.#shared) {
+      if (page >= first && page < last) target.#share(page, { ...shared });
+    }
+  }
+
+  /** Copies shared pages that were written to where all see them. */
+  writeBack(first = 0, last = Infinity): void {
+    for (const [page, shared] of this.#shared) {
+      if (page < first || page >= last) continue;
+      if ((this.space.pages[page]! & PAGE_DIRTY) === 0 && this.hidden.get(page) !== PAGE_DIRTY) continue;
+      shared.master.set(this.space.raw(page * PAGE_SIZE, PAGE_SIZE));
+      shared.version = this.versions.bump(shared.backing, shared.index);
+      shared.backing.pageDirtied(shared.index);
+      shared.backingVersion = shared.backing.version;
+      if (this.hidden.has(page)) this.hidden.set(page, 0);
+      else this.space.core.clean(page, 1);
+    }
+  }
+
+  /** When the address space ends. */
+  release(): void {
+    this.writeBack();
+    this.#shared.clear();
+  }
+
+  /** Drops shared pages that others have changed since. */
+  refresh(): void {
+    for (const [page, shared] of this.#shared) {
+      const version = this.versions.get(shared.backing, shared.index);
+      if (version === shared.version && shared.backing.version === shared.backingVersion) continue;
+      this.space.core.setPages(page, 1, 0);
+      this.hidden.delete(page);
+      this.#shared.delete(page);
+    }
+  }
+}

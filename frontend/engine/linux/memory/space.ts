@@ -1,0 +1,165 @@
+/** An address space: a wasm memory with its instance of the core. */
+
+import { CPU_SIZE, GUEST_BASE, GUEST_END, PAGE_SHIFT, type CoreExports, type CoreImports } from "../abi.ts";
+import { E, Errno } from "../errno.ts";
+import { Registers } from "../registers.ts";
+
+const WASM_PAGE = 65536;
+/** The memory grows by at least this, so that growing stays rare. */
+const GROWTH = 16 * 1024 * 1024;
+/** A memory that grew beyond this is not used again: the pages it has touched would stay. */
+const RECYCLED_AT_MOST = 512 * 1024 * 1024;
+const RECYCLED = 4;
+
+interface Instance {
+  memory: WebAssembly.Memory;
+  core: CoreExports;
+}
+
+/** Makes instances of the core and keeps a few that have been given back. */
+export class CorePool {
+  readonly #module: WebAssembly.Module;
+  readonly #tsc: () => bigint;
+  readonly #free: Instance[] = [];
+
+  constructor(module: WebAssembly.Module, tsc: () => bigint) {
+    this.#module = module;
+    this.#tsc = tsc;
+  }
+
+  take(): Instance {
+    const free = this.#free.pop();
+    if (free !== undefined) return free;
+    let memory: WebAssembly.Memory;
+    try {
+      memory = new WebAssembly.Memory({ initial: (GUEST_BASE + GROWTH) / WASM_PAGE, maximum: 65536 });
+    } catch {
+      throw new Errno(E.NOMEM);
+    }
+    const env: CoreImports = { memory, tsc: this.#tsc };
+    const instance = new WebAssembly.Instance(this.#module, { env: { ...env } });
+    const core = instance.exports as unknown as CoreExports;
+    core.initialize();
+    return { memory, core };
+  }
+
+  give(instance: Instance): void {
+    if (this.#free.length >= RECYCLED || instance.memory.buffer.byteLength > RECYCLED_AT_MOST) return;
+    instance.core.setPages(0, GUEST_END >>> PAGE_SHIFT, 0);
+    instance.core.flush();
+    this.#free.push(instance);
+  }
+}
+
+/** Pages of it are what `maps` says; this class only knows bytes. Shared by the threads that run in it. */
+export class AddressSpace {
+  readonly core: CoreExports;
+  readonly pool: CorePool;
+  /** Threads and vfork children in it; at 0 the memory goes back to the pool. */
+  users = 0;
+  /** Whose processor is in the core now. */
+  loaded: { cpu: Uint8Array } | undefined;
+  /** The whole wasm memory; guest address `a` is at `GUEST_BASE + a`. */
+  bytes: Uint8Array;
+  view: DataView;
+  /** Page table: a byte for each page. */
+  pages: Uint8Array;
+  registers: Registers;
+  readonly #instance: Instance;
+  readonly #cpu: number;
+  readonly #pages: number;
+
+  constructor(pool: CorePool) {
+    this.pool = pool;
+    this.#instance = pool.take();
+    this.core = this.#instance.core;
+    this.#cpu = this.core.cpu();
+    this.#pages = this.core.pages();
+    const buffer = this.#instance.memory.buffer;
+    this.bytes = new Uint8Array(buffer);
+    this.view = new DataView(buffer);
+    this.pages = new Uint8Array(buffer, this.#pages, 1 << 20);
+    this.registers = new Registers(this.view, this.#cpu);
+  }
+
+  #renew(): void {
+    const buffer = this.#instance.memory.buffer;
+    this.bytes = new Uint8Array(buffer);
+    this.view = new DataView(buffer);
+    this.pages = new Uint8Array(buffer, this.#pages, 1 << 20);
+    this.registers = new Registers(this.view, this.#cpu);
+  }
+
+  /** Makes sure that guest addresses below `end` have bytes behind them. ENOMEM when the host refuses. */
+  reach(end: number): void {
+    const need = GUEST_BASE + end;
+    const have = this.bytes.length;
+    if (need <= have) return;
+    const wanted = Math.min(Math.max(need, have + GROWTH), 65536 * WASM_PAGE);
+    try {
+      this.#instance.memory.grow(Math.ceil((wanted - have) / WASM_PAGE));
+    } catch {
+      throw new Errno(E.NOMEM);
+    }
+    this.#renew();
+  }
+
+  /** Puts that thread's processor into the core. */
+  load(thread: { cpu: Uint8Array }): void {
+    if (this.loaded === thread) return;
+    this.unload();
+    this.bytes.set(thread.cpu, this.#cpu);
+    this.loaded = thread;
+  }
+
+  /** Copies the processor in the core back to its thread. */
+  unload(): void {
+    if (this.loaded === undefined) return;
+    this.loaded.cpu.set(this.bytes.subarray(this.#cpu, this.#cpu + CPU_SIZE));
+    this.loaded = undefined;
+  }
+
+  /** Instructions that the loaded thread has run, modulo 2^32. */
+  instructions(): number {
+    return this.view.getUint32(this.#cpu + 592, true);
+  }
+
+  exitAddress(): bigint {
+    return this.view.getBigUint64(this.#cpu + 576, true);
+  }
+
+  exitAccess(): number {
+    return this.view.getUint32(this.#cpu + 584, true);
+  }
+
+  /** 512 bytes as FXSAVE makes them, of the loaded thread. */
+  saveFpu(): Uint8Array {
+    const at = this.core.scratch();
+    this.core.saveFpu(at);
+    return this.bytes.slice(at, at + 512);
+  }
+
+  loadFpu(image: Uint8Array): void {
+    const at = this.core.scratch();
+    this.bytes.set(image, at);
+    this.core.loadFpu(at);
+  }
+
+  /** Bytes of guest memory without any check. */
+  raw(address: number, length: number): Uint8Array {
+    return this.bytes.subarray(GUEST_BASE + address, GUEST_BASE + address + length);
+  }
+
+  enter(): void {
+    this.users += 1;
+  }
+
+  /** True when nobody is left in it. */
+  leave(): boolean {
+    this.users -= 1;
+    if (this.users > 0) return false;
+    this.loaded = undefined;
+    this.pool.give(this.#instance);
+    return true;
+  }
+}

@@ -1,0 +1,146 @@
+/** Who runs: a queue of runnable threads, slices, parking and waking. */
+
+import { EXIT_BUDGET, EXIT_SYSCALL } from "./abi.ts";
+import { attemptCall } from "./calls.ts";
+import { handleExit } from "./faults.ts";
+import type { LinuxKernel } from "./kernel.ts";
+import type { AddressSpace } from "./memory/space.ts";
+import type { Paging } from "./memory/paging.ts";
+import { attend } from "./signals/deliver.ts";
+import type { Thread } from "./task.ts";
+import type { Block } from "./wait.ts";
+
+/** Instructions of a slice, and what a system call counts as. */
+const SLICE = 1_000_000;
+const CALL_COST = 1_000;
+
+export class Scheduler {
+  readonly #kernel: LinuxKernel;
+  readonly #queue: Thread[] = [];
+  /** The paging of the space that ran last: its shared pages are current. */
+  #current: Paging | undefined;
+  /** Statistics. */
+  instructions = 0;
+  nanoseconds = 0;
+  switches = 0;
+  #sliceBegan: number | undefined;
+
+  constructor(kernel: LinuxKernel) {
+    this.#kernel = kernel;
+  }
+
+  /** Nanoseconds that the running thread has used of its slice; not yet in its CPU time. */
+  get sliceTime(): number {
+    return this.#sliceBegan === undefined ? 0 : this.#kernel.monotonic() - this.#sliceBegan;
+  }
+
+  get runnable(): boolean {
+    return this.#queue.length > 0;
+  }
+
+  /** A thread that has just been made. */
+  add(thread: Thread): void {
+    thread.state = "runnable";
+    this.#queue.push(thread);
+  }
+
+  /** Makes a parked thread try again. */
+  wake(thread: Thread): void {
+    if (thread.state !== "parked") return;
+    for (const queue of thread.waitingOn) queue.remove(thread);
+    thread.waitingOn = [];
+    thread.wait += 1;
+    this.add(thread);
+  }
+
+  /** Lets a stopped process run on. */
+  resume(threads: Iterable<Thread>): void {
+    for (const thread of threads) if (thread.state === "stopped") this.add(thread);
+  }
+
+  park(thread: Thread, block: Block): void {
+    thread.state = "parked";
+    thread.interruptible = block.interruptible;
+    thread.waitingOn = block.queues;
+    for (const queue of block.queues) queue.add(thread);
+    if (block.deadline !== Infinity) {
+      this.#kernel.timers.add({ time: block.deadline, tid: thread.tid, wait: thread.wait });
+    }
+    thread.process.usage.voluntarySwitches += 1;
+  }
+
+  /** Takes a thread out for good. */
+  remove(thread: Thread): void {
+    for (const queue of thread.waitingOn) queue.remove(thread);
+    thread.waitingOn = [];
+    thread.state = "dead";
+    const at = this.#queue.indexOf(thread);
+    if (at >= 0) this.#queue.splice(at, 1);
+  }
+
+  /** Runs the next thread for a slice. False: nobody can run. */
+  runNext(): boolean {
+    const thread = this.#queue.shift();
+    if (thread === undefined) return false;
+    if (thread.process.stopSignal !== 0 && !mustDie(thread)) {
+      thread.state = "stopped";
+      return true;
+    }
+    const began = this.#kernel.monotonic();
+    this.#sliceBegan = began;
+    this.#run(thread);
+    this.#sliceBegan = undefined;
+    const elapsed = this.#kernel.monotonic() - began;
+    thread.cpuTime += elapsed;
+    thread.process.usage.user += elapsed;
+    this.nanoseconds += elapsed;
+    this.switches += 1;
+    if (thread.state === "runnable") {
+      if (this.#queue.length > 0) thread.process.usage.involuntarySwitches += 1;
+      this.#queue.push(thread);
+    }
+    return true;
+  }
+
+  /** Makes that address space the one whose shared memory is current. */
+  enter(thread: Thread): AddressSpace {
+    const { paging, space } = thread.maps;
+    if (this.#current !== paging) {
+      if (this.#current?.sharesPages === true) this.#current.writeBack();
+      this.#current = paging;
+      if (paging.sharesPages) paging.refresh();
+    }
+    space.load(thread);
+    return space;
+  }
+
+  #run(thread: Thread): void {
+    let budget = SLICE;
+    let space = this.enter(thread);
+    while (budget > 0) {
+      if (!attend(thread)) return;
+      if (thread.call >= 0) {
+        if (!attemptCall(thread)) return;
+        budget -= CALL_COST;
+        if (thread.maps.space !== space) space = this.enter(thread);
+        continue;
+      }
+      const before = space.instructions();
+      const reason = space.core.run(budget);
+      const ran = (space.instructions() - before) >>> 0;
+      budget -= ran;
+      this.instructions += ran;
+      if (reason === EXIT_SYSCALL) {
+        budget -= CALL_COST;
+        if (!attemptCall(thread)) return;
+        if (thread.maps.space !== space) space = this.enter(thread);
+      } else if (reason !== EXIT_BUDGET) {
+        if (!handleExit(thread, reason)) return;
+      }
+    }
+  }
+}
+
+function mustDie(thread: Thread): boolean {
+  return ((thread.pending.set | thread.process.pending.set) & (1n << 8n)) !== 0n;
+}
