@@ -1,0 +1,347 @@
+/// The cases of the interpreter's switch: included there only. `op` is the step; `goto fault` when nothing of it was done.
+
+#define REG(type, offset) (*reinterpret_cast<type*>(reinterpret_cast<u8*>(&g_cpu) + (offset)))
+#define ADDRESS() (REG(u64, op->base) + (REG(u64, op->index) << (op->shift & 63)) + static_cast<u64>(op->displacement))
+#define LOADED(type, name)                                                                              \
+  const u64 name##_at = ADDRESS();                                                                      \
+  if (!can_load_fast<type>(name##_at) && !prepare_load(name##_at, sizeof(type))) goto fault;            \
+  const type name = peek<type>(guest(name##_at))
+#define STORABLE(type, name)                                                                            \
+  const u64 name##_at = ADDRESS();                                                                      \
+  if (!can_store_fast<type>(name##_at) && !prepare_store(name##_at, sizeof(type))) goto fault;          \
+  u8* const name = guest(name##_at)
+#define PUSHABLE(name)                                                                                  \
+  const u64 name##_at = g_cpu.gpr[4] - 8;                                                               \
+  if (!can_store_fast<u64>(name##_at) && !prepare_store(name##_at, 8)) goto fault;                      \
+  u8* const name = guest(name##_at)
+#define POPPED(name)                                                                                    \
+  const u64 name##_at = g_cpu.gpr[4];                                                                   \
+  if (!can_load_fast<u64>(name##_at) && !prepare_load(name##_at, 8)) goto fault;                        \
+  const u64 name = peek<u64>(guest(name##_at))
+#define U(size) u##size
+/// A 32-bit result clears the upper half.
+#define WIDE_8 u8
+#define WIDE_16 u16
+#define WIDE_32 u64
+#define WIDE_64 u64
+#define WRITE_REG(size, offset, value) REG(WIDE_##size, offset) = static_cast<U(size)>(value)
+#define ALU_CODE(name, form, size) (OP_ALU + (ALU_##name * kAluForms + FORM_##form) * kSizes + kLog2Size<U(size)>)
+
+// Arithmetic with a result
+#define CALC_Add add
+#define CALC_Sub sub
+#define CALC_Adc adc
+#define CALC_Sbb sbb
+#define CALC_And bit_and
+#define CALC_Or bit_or
+#define CALC_Xor bit_xor
+#define T(size, value) static_cast<U(size)>(value)
+#define ALU_CASES(size, name)                                                                           \
+  case ALU_CODE(name, RR, size): {                                                                      \
+    const U(size) a = REG(U(size), op->dst), b = REG(U(size), op->src);                                 \
+    WRITE_REG(size, op->dst, CALC_##name(a, b));                                                        \
+    continue;                                                                                           \
+  }                                                                                                     \
+  case ALU_CODE(name, RI, size): {                                                                      \
+    const U(size) a = REG(U(size), op->dst), b = T(size, op->immediate);                                \
+    WRITE_REG(size, op->dst, CALC_##name(a, b));                                                        \
+    continue;                                                                                           \
+  }                                                                                                     \
+  case ALU_CODE(name, RM, size): {                                                                      \
+    LOADED(U(size), b);                                                                                 \
+    const U(size) a = REG(U(size), op->dst);                                                            \
+    WRITE_REG(size, op->dst, CALC_##name(a, b));                                                        \
+    continue;                                                                                           \
+  }                                                                                                     \
+  case ALU_CODE(name, MR, size): {                                                                      \
+    STORABLE(U(size), into);                                                                            \
+    const U(size) a = peek<U(size)>(into), b = REG(U(size), op->src);                                   \
+    poke<U(size)>(into, CALC_##name(a, b));                                                             \
+    continue;                                                                                           \
+  }                                                                                                     \
+  case ALU_CODE(name, MI, size): {                                                                      \
+    STORABLE(U(size), into);                                                                            \
+    const U(size) a = peek<U(size)>(into), b = T(size, op->immediate);                                  \
+    poke<U(size)>(into, CALC_##name(a, b));                                                             \
+    continue;                                                                                           \
+  }
+#define X(name) EACH_SIZE(ALU_CASES, name)
+X(Add) X(Or) X(Adc) X(Sbb) X(And) X(Sub) X(Xor)
+#undef X
+
+// Comparisons: flags only
+#define OPERANDS_RR(size) const U(size) a = REG(U(size), op->dst), b = REG(U(size), op->src);
+#define OPERANDS_RI(size) const U(size) a = REG(U(size), op->dst), b = T(size, op->immediate);
+#define OPERANDS_RM(size) LOADED(U(size), b); const U(size) a = REG(U(size), op->dst);
+#define OPERANDS_MR(size) LOADED(U(size), a); const U(size) b = REG(U(size), op->src);
+#define OPERANDS_MI(size) LOADED(U(size), a); const U(size) b = T(size, op->immediate);
+#define COMPARE_CASES(size, form)                                                                       \
+  case ALU_CODE(Cmp, form, size): {                                                                     \
+    OPERANDS_##form(size)                                                                               \
+    sub(a, b);                                                                                          \
+    continue;                                                                                           \
+  }                                                                                                     \
+  case ALU_CODE(Test, form, size): {                                                                    \
+    OPERANDS_##form(size)                                                                               \
+    note_logic<U(size)>(a & b);                                                                         \
+    continue;                                                                                           \
+  }
+#define X(form) EACH_SIZE(COMPARE_CASES, form)
+EACH_FORM(X)
+#undef X
+
+// Comparisons and the jump behind them. The condition's number, and what it says of a, b, of the result r
+#define BRANCH_IF(holds) { if (holds) goto taken; goto not_taken; }
+#define I(size) i##size
+#define CMP_JCC(size, form, code, holds)                                                                \
+  case OP_CMP_JCC + (FORM_##form * kSizes + kLog2Size<U(size)>) * kConditions + code: {                 \
+    OPERANDS_##form(size)                                                                               \
+    [[maybe_unused]] const I(size) r = static_cast<I(size)>(sub(a, b));                                 \
+    [[maybe_unused]] const I(size) sa = static_cast<I(size)>(a), sb = static_cast<I(size)>(b);          \
+    BRANCH_IF(holds)                                                                                    \
+  }
+#define TEST_JCC(size, form, code, holds)                                                               \
+  case OP_TEST_JCC + (FORM_##form * kSizes + kLog2Size<U(size)>) * kConditions + code: {                \
+    OPERANDS_##form(size)                                                                               \
+    const I(size) r = static_cast<I(size)>(a & b);                                                      \
+    note_logic<U(size)>(static_cast<U(size)>(r));                                                       \
+    BRANCH_IF(holds)                                                                                    \
+  }
+#define FUSED(size, form)                                                                               \
+  CMP_JCC(size, form, 2, a < b) CMP_JCC(size, form, 3, a >= b) CMP_JCC(size, form, 4, a == b)           \
+  CMP_JCC(size, form, 5, a != b) CMP_JCC(size, form, 6, a <= b) CMP_JCC(size, form, 7, a > b)           \
+  CMP_JCC(size, form, 8, r < 0) CMP_JCC(size, form, 9, r >= 0) CMP_JCC(size, form, 12, sa < sb)         \
+  CMP_JCC(size, form, 13, sa >= sb) CMP_JCC(size, form, 14, sa <= sb) CMP_JCC(size, form, 15, sa > sb)  \
+  TEST_JCC(size, form, 4, r == 0) TEST_JCC(size, form, 5, r != 0) TEST_JCC(size, form, 8, r < 0)        \
+  TEST_JCC(size, form, 9, r >= 0) TEST_JCC(size, form, 14, r <= 0) TEST_JCC(size, form, 15, r > 0)
+FUSED(8, RR) FUSED(32, RR) FUSED(64, RR) FUSED(8, RI) FUSED(32, RI) FUSED(64, RI)
+FUSED(8, MI) FUSED(32, MI) FUSED(64, MI) FUSED(32, RM) FUSED(64, RM) FUSED(32, MR) FUSED(64, MR)
+
+// Conditions of flags that were made earlier
+case OP_JCC + 4: BRANCH_IF(flag_zero())
+case OP_JCC + 5: BRANCH_IF(!flag_zero())
+case OP_JCC + 8: BRANCH_IF(flag_sign())
+case OP_JCC + 9: BRANCH_IF(!flag_sign())
+#define X(code) case OP_JCC + code: BRANCH_IF(condition(code))
+X(0) X(1) X(2) X(3) X(6) X(7) X(10) X(11) X(12) X(13) X(14) X(15)
+#undef X
+#define EACH_CONDITION(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15)
+#define X(code)                                                                                         \
+  case OP_CMOV_RR32 + code: {                                                                           \
+    const u32 value = condition(code) ? REG(u32, op->src) : REG(u32, op->dst);                          \
+    REG(u64, op->dst) = value;                                                                          \
+    continue;                                                                                           \
+  }                                                                                                     \
+  case OP_CMOV_RR64 + code:                                                                             \
+    if (condition(code)) REG(u64, op->dst) = REG(u64, op->src);                                         \
+    continue;                                                                                           \
+  case OP_SETCC_R + code: REG(u8, op->dst) = condition(code); continue;
+EACH_CONDITION(X)
+#undef X
+case OP_CMOV_RM: {  // immediate: the condition, src: 4 or 8 bytes
+  if (op->src == 8) {
+    LOADED(u64, value);
+    if (condition(static_cast<u32>(op->immediate))) REG(u64, op->dst) = value;
+  } else {
+    LOADED(u32, value);
+    REG(u64, op->dst) = condition(static_cast<u32>(op->immediate)) ? value : REG(u32, op->dst);
+  }
+  continue;
+}
+case OP_SETCC_M: {
+  STORABLE(u8, into);
+  *into = condition(op->src);
+  continue;
+}
+
+// Moves
+#define MOVES(size)                                                                                     \
+  case OP_MOV + FORM_RR * kSizes + kLog2Size<U(size)>: WRITE_REG(size, op->dst, REG(U(size), op->src)); continue; \
+  case OP_MOV + FORM_RI * kSizes + kLog2Size<U(size)>: WRITE_REG(size, op->dst, op->immediate); continue; \
+  case OP_MOV + FORM_RM * kSizes + kLog2Size<U(size)>: {                                                \
+    LOADED(U(size), value);                                                                             \
+    WRITE_REG(size, op->dst, value);                                                                    \
+    continue;                                                                                           \
+  }                                                                                                     \
+  case OP_MOV + FORM_MR * kSizes + kLog2Size<U(size)>: {                                                \
+    STORABLE(U(size), into);                                                                            \
+    poke<U(size)>(into, REG(U(size), op->src));                                                         \
+    continue;                                                                                           \
+  }                                                                                                     \
+  case OP_MOV + FORM_MI * kSizes + kLog2Size<U(size)>: {                                                \
+    STORABLE(U(size), into);                                                                            \
+    poke<U(size)>(into, T(size, op->immediate));                                                        \
+    continue;                                                                                           \
+  }
+EACH_SIZE(MOVES)
+#define EXTEND_R(code, from, to)                                                                        \
+  case code: REG(u64, op->dst) = static_cast<to>(REG(from, op->src)); continue;
+#define EXTEND_M(code, from, to)                                                                        \
+  case code: {                                                                                          \
+    LOADED(from, value);                                                                                \
+    REG(u64, op->dst) = static_cast<to>(value);                                                         \
+    continue;                                                                                           \
+  }
+EXTEND_R(OP_MOVZX_R8, u8, u64) EXTEND_R(OP_MOVZX_R16, u16, u64)
+EXTEND_M(OP_MOVZX_M8, u8, u64) EXTEND_M(OP_MOVZX_M16, u16, u64)
+#define SIGN_R(code, from, to) \
+  case code: REG(u64, op->dst) = static_cast<to>(static_cast<i64>(REG(from, op->src))); continue;
+#define SIGN_M(code, from, to)                                                                          \
+  case code: {                                                                                          \
+    LOADED(from, value);                                                                                \
+    REG(u64, op->dst) = static_cast<to>(static_cast<i64>(static_cast<signed_of<from>>(value)));         \
+    continue;                                                                                           \
+  }
+SIGN_R(OP_MOVSX32_R8, i8, u32) SIGN_R(OP_MOVSX32_R16, i16, u32)
+SIGN_R(OP_MOVSX64_R8, i8, u64) SIGN_R(OP_MOVSX64_R16, i16, u64) SIGN_R(OP_MOVSX64_R32, i32, u64)
+SIGN_M(OP_MOVSX32_M8, u8, u32) SIGN_M(OP_MOVSX32_M16, u16, u32)
+SIGN_M(OP_MOVSX64_M8, u8, u64) SIGN_M(OP_MOVSX64_M16, u16, u64) SIGN_M(OP_MOVSX64_M32, u32, u64)
+case OP_CDQE: g_cpu.gpr[0] = sign_extend(static_cast<u32>(g_cpu.gpr[0])); continue;
+case OP_CDQ: g_cpu.gpr[2] = static_cast<i32>(g_cpu.gpr[0]) < 0 ? 0xffffffffu : 0; continue;
+case OP_CQO: g_cpu.gpr[2] = static_cast<i64>(g_cpu.gpr[0]) < 0 ? ~u64{0} : 0; continue;
+case OP_LEA_64: REG(u64, op->dst) = ADDRESS(); continue;
+case OP_LEA_32: REG(u64, op->dst) = static_cast<u32>(ADDRESS()); continue;
+case OP_ADDRESS: REG(u64, op->dst) = REG(u64, op->base) + static_cast<u64>(op->displacement); continue;
+
+// Stack
+case OP_PUSH_R: {
+  PUSHABLE(into);
+  poke<u64>(into, REG(u64, op->src));
+  g_cpu.gpr[4] -= 8;
+  continue;
+}
+case OP_PUSH_I: {
+  PUSHABLE(into);
+  poke<u64>(into, op->immediate);
+  g_cpu.gpr[4] -= 8;
+  continue;
+}
+case OP_PUSH_M: {
+  LOADED(u64, value);
+  PUSHABLE(into);
+  poke<u64>(into, value);
+  g_cpu.gpr[4] -= 8;
+  continue;
+}
+case OP_POP_R: {
+  POPPED(value);
+  g_cpu.gpr[4] += 8;
+  REG(u64, op->dst) = value;
+  continue;
+}
+case OP_LEAVE: {
+  const u64 from = g_cpu.gpr[5];
+  if (!can_load_fast<u64>(from) && !prepare_load(from, 8)) goto fault;
+  g_cpu.gpr[5] = peek<u64>(guest(from));
+  g_cpu.gpr[4] = from + 8;
+  continue;
+}
+
+// Shifts by a count that is neither 0 nor the width or more (immediate), or by cl
+#define SHIFTS(size)                                                                                    \
+  case OP_SHL_I##size: REG(u64, op->dst) = shl<U(size)>(REG(U(size), op->dst), op->src); continue;      \
+  case OP_SHR_I##size: REG(u64, op->dst) = shr<U(size)>(REG(U(size), op->dst), op->src); continue;      \
+  case OP_SAR_I##size: REG(u64, op->dst) = sar<U(size)>(REG(U(size), op->dst), op->src); continue;      \
+  case OP_ROL_I##size: REG(u64, op->dst) = rol<U(size)>(REG(U(size), op->dst), op->src); continue;      \
+  case OP_SHL_C##size: BY_CL(shl, size)                                                                 \
+  case OP_SHR_C##size: BY_CL(shr, size)                                                                 \
+  case OP_SAR_C##size: BY_CL(sar, size)
+#define BY_CL(calculate, size)                                                                          \
+  {                                                                                                     \
+    const u32 count = g_cpu.gpr[1] & (size - 1);                                                        \
+    const U(size) a = REG(U(size), op->dst);                                                            \
+    REG(u64, op->dst) = count == 0 ? a : calculate<U(size)>(a, count);                                  \
+    continue;                                                                                           \
+  }
+SHIFTS(32) SHIFTS(64)
+
+#define PRODUCTS(size)                                                                                  \
+  case OP_IMUL_RR##size: REG(u64, op->dst) = imul<U(size)>(REG(U(size), op->dst), REG(U(size), op->src)); continue; \
+  case OP_IMUL_RRI##size: REG(u64, op->dst) = imul<U(size)>(REG(U(size), op->src), T(size, op->immediate)); continue; \
+  case OP_IMUL_RM##size: {                                                                              \
+    LOADED(U(size), b);                                                                                 \
+    REG(u64, op->dst) = imul<U(size)>(REG(U(size), op->dst), b);                                        \
+    continue;                                                                                           \
+  }                                                                                                     \
+  case OP_INC_R##size: REG(u64, op->dst) = inc<U(size)>(REG(U(size), op->dst)); continue;               \
+  case OP_DEC_R##size: REG(u64, op->dst) = dec<U(size)>(REG(U(size), op->dst)); continue;               \
+  case OP_NEG_R##size: REG(u64, op->dst) = sub<U(size)>(0, REG(U(size), op->dst)); continue;            \
+  case OP_NOT_R##size: REG(u64, op->dst) = static_cast<U(size)>(~REG(U(size), op->dst)); continue;
+PRODUCTS(32) PRODUCTS(64)
+
+// Control flow
+case OP_NOP: continue;
+case OP_GOTO:
+case OP_JMP: goto taken;
+case OP_JMP_R:
+  target = REG(u64, op->src);
+  goto indirect;
+case OP_JMP_M: {
+  LOADED(u64, to);
+  target = to;
+  goto indirect;
+}
+case OP_CALL: {
+  PUSHABLE(into);
+  poke<u64>(into, op->immediate);
+  g_cpu.gpr[4] -= 8;
+  goto taken;
+}
+case OP_CALL_R: {
+  PUSHABLE(into);
+  target = REG(u64, op->src);
+  poke<u64>(into, op->immediate);
+  g_cpu.gpr[4] -= 8;
+  goto indirect;
+}
+case OP_CALL_M: {
+  LOADED(u64, to);
+  PUSHABLE(into);
+  target = to;
+  poke<u64>(into, op->immediate);
+  g_cpu.gpr[4] -= 8;
+  goto indirect;
+}
+case OP_RET: {
+  POPPED(to);
+  target = to;
+  g_cpu.gpr[4] += 8 + op->immediate;
+  goto indirect;
+}
+case OP_LOOP: {
+  const u64 mask = op->displacement ? 0xffffffffu : ~u64{0};
+  const u64 count = (g_cpu.gpr[1] - (op->immediate != 3)) & mask;
+  if (op->immediate == 3) BRANCH_IF(count == 0)
+  g_cpu.gpr[1] = count;
+  BRANCH_IF(count != 0 && (op->immediate == 2 || flag_zero() == (op->immediate == 1)))
+}
+case OP_SYSCALL:
+  g_cpu.rip = rip_of(op) + op->length;
+  g_cpu.gpr[1] = g_cpu.rip;
+  g_cpu.gpr[11] = pack_flags();
+  return g_cpu.exit_reason = EXIT_SYSCALL;
+case OP_TRAP:
+  g_cpu.rip = rip_of(op) + op->length;
+  return g_cpu.exit_reason = static_cast<u32>(op->immediate);
+
+// Everything else
+case OP_GENERIC: {
+  const Generic& generic = *reinterpret_cast<const Generic*>(at(op->immediate));
+  g_cpu.rip = generic.rip;
+  if (UNLIKELY(!generic.handler(g_cpu, generic.insn))) goto fault;
+  continue;
+}
+case OP_GENERIC_LEAVE: {
+  const Generic& generic = *reinterpret_cast<const Generic*>(at(op->immediate));
+  g_cpu.rip = generic.rip;
+  if (UNLIKELY(!generic.handler(g_cpu, generic.insn))) goto fault;
+  g_cpu.rip = generic.rip + op->length;
+  return EXIT_NONE;
+}
+case OP_INVALID:
+  raise(g_cpu, EXIT_INVALID_OPCODE);
+  goto fault;
+case OP_UNIMPLEMENTED:
+  raise(g_cpu, EXIT_UNIMPLEMENTED, op->immediate);
+  goto fault;
+case OP_RESYNC: return leave_at(op);

@@ -1,0 +1,107 @@
+/// The interpreter: a switch over pre-decoded steps. What is hot is the pointer to the step, in a local; all else has a fixed address.
+#include "interpreter.h"
+
+#include "flags.h"
+#include "ops.h"
+#include "steps.h"
+
+/// rip of a step of the running block.
+static u64 rip_of(const Op* op) {
+  u64 rip = g.block->rip;
+  for (const Op* step = g.block->code(); step < op; step++) rip += step->length;
+  return rip;
+}
+
+/// Takes back what was counted when the block began: the instructions from `op` on.
+static void uncount(const Op* op) {
+  u32 done = 0;
+  for (const Op* step = g.block->code(); step < op; step++) done += step->shift >> 6;
+  g_cpu.instructions -= g.block->instructions - done;
+}
+
+static u32 leave_at(const Op* op) {
+  g_cpu.rip = rip_of(op);
+  uncount(op);
+  return g_cpu.exit_reason;
+}
+
+/// The block that a branch leads to, which is noted there for the next time.
+static Block* follow(Branch* branch, bool taken) {
+  const u64 rip = taken ? branch->taken : branch->next;
+  const u32 flushes = g.flushes;
+  Block* const block = find_block(rip);
+  if (block == nullptr) g_cpu.rip = rip;
+  else if (flushes == g.flushes) (taken ? branch->taken_block : branch->next_block) = offset_of(block);
+  return block;
+}
+
+static Block* follow_rip(u64 rip) {
+  Block* const block = find_block(rip);
+  if (block == nullptr) g_cpu.rip = rip;
+  return block;
+}
+
+/// Runs from `block` on until an exit or until the dispatcher is needed (EXIT_NONE); rip is set.
+static u32 execute(Block* block) {
+  Op* op;
+  u64 target;
+enter:
+  if (UNLIKELY(g_cpu.instructions >= g.limit)) {
+    g_cpu.rip = block->rip;
+    return g_cpu.exit_reason = EXIT_BUDGET;
+  }
+  g_cpu.instructions += block->instructions;
+  g.block = block;
+  op = block->code();
+
+  for (;; op++) {
+    switch (op->code) {
+#include "cases.h"
+      default: __builtin_unreachable();
+    }
+  }
+
+taken: {
+  Branch* const branch = reinterpret_cast<Branch*>(op + 1);
+  block = block_at(branch->taken_block);
+  if (LIKELY(branch->taken_block != 0)) goto enter;
+  block = follow(branch, true);
+  if (block != nullptr) goto enter;
+  return g_cpu.exit_reason;
+}
+not_taken: {
+  Branch* const branch = reinterpret_cast<Branch*>(op + 1);
+  block = block_at(branch->next_block);
+  if (LIKELY(branch->next_block != 0)) goto enter;
+  block = follow(branch, false);
+  if (block != nullptr) goto enter;
+  return g_cpu.exit_reason;
+}
+indirect:
+  block = block_at(hash_slot(target));
+  if (LIKELY(block->rip == target)) goto enter;
+  block = follow_rip(target);
+  if (block != nullptr) goto enter;
+  return g_cpu.exit_reason;
+fault:
+  return leave_at(op);
+}
+
+u32 run_core(u64 budget) {
+  Cpu& cpu = g_cpu;
+  unpack_flags(cpu.rflags);
+  cpu.rflags = 0;  // an address without an index takes it for one
+  cpu.exit_reason = EXIT_NONE;
+  g.limit = cpu.instructions + budget;
+  while (cpu.exit_reason == EXIT_NONE) {
+    if (g.system_flags & FLAG_T) {
+      Block* const block = single_block(cpu.rip);
+      if (block != nullptr && execute(block) == EXIT_NONE) cpu.exit_reason = EXIT_TRAP;
+      continue;
+    }
+    Block* const block = find_block(cpu.rip);
+    if (block != nullptr) execute(block);
+  }
+  cpu.rflags = pack_flags();
+  return cpu.exit_reason;
+}
