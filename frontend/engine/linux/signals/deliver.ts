@@ -54,14 +54,16 @@ function interruptCall(thread: Thread, action: Action): void {
   const name = callName(number);
   const timedFutex = name === "futex" && thread.restart?.deadline !== undefined;
   const restarts = (action.flags & SA_RESTART) !== 0 && !NEVER_RESTARTED.has(name) && !timedFutex;
+  // What has moved some bytes ends with what it has.
+  const done = thread.restart?.done ?? 0;
   thread.call = -1;
   thread.restart = undefined;
   process.kernel.futexes.forget(thread);
-  if (!restarts) {
+  if (!restarts || done > 0) {
     registers.rip += SYSCALL_LENGTH;
-    registers.set(RAX, -E.INTR);
+    registers.set(RAX, done > 0 ? done : -E.INTR);
   }
-  process.kernel.tracer?.interrupted(thread, number, restarts);
+  process.kernel.tracer?.interrupted(thread, number, restarts && done === 0);
 }
 
 /** Delivers what is pending. False: the thread can't run now (ended or stopped). */

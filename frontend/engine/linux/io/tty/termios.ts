@@ -85,11 +85,6 @@ export function standardTermios(): Termios {
   };
 }
 
-/** Passes nothing on changed: what the master of a pty is set to. */
-export function rawTermios(): Termios {
-  return { ...standardTermios(), iflag: 0, oflag: 0, lflag: 0 };
-}
-
 /** `struct termios` (36 bytes) or, with speeds, `struct termios2` (44). */
 export function readTermios(memory: UserMemory, address: number, old: Termios, speeds: boolean): Termios {
   memory.readable(address, speeds ? 44 : 36);

@@ -1,0 +1,44 @@
+/** What io/ keeps for a machine as a whole. */
+
+import type { Kernel } from "../types.ts";
+import { Console } from "./tty/console.ts";
+import type { Terminal } from "./tty/terminal.ts";
+import { Pty } from "./tty/pty.ts";
+
+/** Terminals of the machine itself: ttyS0 to ttyS7. */
+const CONSOLES = 8;
+/** As /proc/sys/kernel/pty/max. */
+const MOST_PTYS = 4096;
+
+export class IoMachine {
+  readonly kernel: Kernel;
+  readonly consoles: Console[];
+  readonly ptys = new Map<number, Pty>();
+
+  constructor(kernel: Kernel) {
+    this.kernel = kernel;
+    this.consoles = Array.from({ length: CONSOLES }, (_, index) => new Console(kernel, index));
+  }
+
+  /** With the lowest free number; undefined: there are too many. */
+  newPty(): Pty | undefined {
+    let index = 0;
+    while (this.ptys.has(index)) index += 1;
+    if (index >= MOST_PTYS) return undefined;
+    const pty = new Pty(this.kernel, index);
+    this.ptys.set(index, pty);
+    return pty;
+  }
+
+  terminals(): Terminal[] {
+    return [...this.consoles, ...this.ptys.values()];
+  }
+}
+
+const machines = new WeakMap<Kernel, IoMachine>();
+
+export function ioMachine(kernel: Kernel): IoMachine {
+  let machine = machines.get(kernel);
+  if (machine === undefined) machines.set(kernel, (machine = new IoMachine(kernel)));
+  return machine;
+}
