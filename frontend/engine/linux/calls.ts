@@ -3,6 +3,7 @@
 import { E, Errno } from "./errno.ts";
 import { R10, R8, R9, RAX, RDI, RDX, RSI } from "./registers.ts";
 import { attend } from "./signals/deliver.ts";
+import { mustDie } from "./signals/send.ts";
 import { NO_RESULT, type Thread } from "./task.ts";
 import type { Arguments } from "./types.ts";
 import { Block } from "./wait.ts";
@@ -53,10 +54,12 @@ export function attemptCall(thread: Thread): boolean {
     if (error instanceof Block) {
       if (first) {
         thread.call = number;
-        registers.rip -= SYSCALL_LENGTH;
+        // Memory may have grown: what `registers` was is gone.
+        thread.registers.rip -= SYSCALL_LENGTH;
       }
       thread.restart ??= {};
-      if (error.interruptible && thread.signalPending && !attend(thread)) return false;
+      const interrupted = error.interruptible ? thread.signalPending : mustDie(thread);
+      if (interrupted && !attend(thread)) return false;
       if (thread.call < 0) return true;
       kernel.scheduler.park(thread, error);
       return false;

@@ -84,6 +84,11 @@ export class Futexes {
     return moved;
   }
 
+  /** Who has waited longest. */
+  first(key: string): Thread | undefined {
+    return this.#waiting.get(key)?.[0];
+  }
+
   waiters(key: string): number {
     return this.#waiting.get(key)?.length ?? 0;
   }

@@ -7,6 +7,7 @@ import type { LinuxKernel } from "./kernel.ts";
 import type { AddressSpace } from "./memory/space.ts";
 import type { Paging } from "./memory/paging.ts";
 import { attend } from "./signals/deliver.ts";
+import { mustDie } from "./signals/send.ts";
 import type { Thread } from "./task.ts";
 import type { Block } from "./wait.ts";
 
@@ -23,6 +24,8 @@ export class Scheduler {
   instructions = 0;
   nanoseconds = 0;
   switches = 0;
+  /** The running thread gives the rest of its slice away. */
+  yields = false;
   #sliceBegan: number | undefined;
 
   constructor(kernel: LinuxKernel) {
@@ -122,7 +125,8 @@ export class Scheduler {
       if (thread.call >= 0) {
         if (!attemptCall(thread)) return;
         budget -= CALL_COST;
-        if (thread.maps.space !== space) space = this.enter(thread);
+        if (thread.maps.space === space) space.load(thread);
+        else space = this.enter(thread);
         continue;
       }
       const before = space.instructions();
@@ -133,14 +137,15 @@ export class Scheduler {
       if (reason === EXIT_SYSCALL) {
         budget -= CALL_COST;
         if (!attemptCall(thread)) return;
-        if (thread.maps.space !== space) space = this.enter(thread);
+        if (thread.maps.space === space) space.load(thread);
+        else space = this.enter(thread);
+        if (this.yields) {
+          this.yields = false;
+          return;
+        }
       } else if (reason !== EXIT_BUDGET) {
         if (!handleExit(thread, reason)) return;
       }
     }
   }
-}
-
-function mustDie(thread: Thread): boolean {
-  return ((thread.pending.set | thread.process.pending.set) & (1n << 8n)) !== 0n;
 }

@@ -50,7 +50,8 @@ export function onAlternateStack(thread: Thread, sp: number): boolean {
 
 /** Builds the frame and goes to the handler; false: there is no room for it, the thread gets SIGSEGV instead. */
 export function pushFrame(thread: Thread, info: SignalInfo, action: Action, mask: bigint): boolean {
-  const { registers, alternateStack } = thread;
+  const { alternateStack } = thread;
+  let { registers } = thread;
   let sp = registers.get(RSP) - RED_ZONE;
   if (
     (action.flags & SA_ONSTACK) !== 0 &&
@@ -68,6 +69,8 @@ export function pushFrame(thread: Thread, info: SignalInfo, action: Action, mask
     thread.memory.writable(at, fpu + FPU_SIZE - at);
     thread.memory.writable(fpu, FPU_SIZE).set(thread.maps.space.saveFpu());
     frame = thread.memory.writable(at, FRAME_SIZE);
+    // Memory may have grown.
+    registers = thread.registers;
   } catch (error) {
     if (!(error instanceof Errno) && !(error instanceof Block)) throw error;
     if (info.signal === SIGSEGV) thread.process.action(SIGSEGV).handler = SIG_DFL;
@@ -107,8 +110,7 @@ export function pushFrame(thread: Thread, info: SignalInfo, action: Action, mask
 
 /** rt_sigreturn: registers, mask and alternate stack as the frame says. Errors: the thread gets SIGSEGV. */
 export function popFrame(thread: Thread): void {
-  const { registers } = thread;
-  const at = registers.get(RSP) - 8;
+  const at = thread.registers.get(RSP) - 8;
   let frame: Uint8Array;
   let fpu: Uint8Array | undefined;
   try {
@@ -120,6 +122,7 @@ export function popFrame(thread: Thread): void {
     forceSignal(thread, { signal: SIGSEGV, code: SI_KERNEL, address: 0n });
     return;
   }
+  const { registers } = thread;
   const view = new DataView(frame.buffer);
   const get = (offset: number): bigint => view.getBigUint64(offset, true);
   REGISTERS.forEach((register, index) => registers.setBig(register, get(CONTEXT + index * 8)));

@@ -27,6 +27,11 @@ export function isIgnored(process: ThreadGroup, signal: number): boolean {
   return handler === SIG_DFL && defaultAction(signal) === "ignore";
 }
 
+/** SIGKILL is on its way: not even a wait that signals don't interrupt goes on. */
+export function mustDie(thread: Thread): boolean {
+  return ((thread.pending.set | thread.process.pending.set) & bit(SIGKILL)) !== 0n;
+}
+
 /** The machine's first process gets only what it handles. */
 function isProtected(process: ThreadGroup, signal: number): boolean {
   return process.pid === 1 && process.action(signal).handler === SIG_DFL;

@@ -1,0 +1,182 @@
+/** sched_*: one processor, fair slices; and prctl. */
+
+import { E, Errno } from "../errno.ts";
+import { SIGNALS } from "../signals/numbers.ts";
+import { ofThreads, type Thread } from "../task.ts";
+
+const SCHED_OTHER = 0;
+const SCHED_FIFO = 1;
+const SCHED_RR = 2;
+const SCHED_IDLE = 5;
+const SLICE = 10_000_000;
+
+const PR_SET_PDEATHSIG = 1;
+const PR_GET_PDEATHSIG = 2;
+const PR_GET_DUMPABLE = 3;
+const PR_SET_DUMPABLE = 4;
+const PR_GET_KEEPCAPS = 7;
+const PR_SET_KEEPCAPS = 8;
+const PR_SET_NAME = 15;
+const PR_GET_NAME = 16;
+const PR_GET_SECCOMP = 21;
+const PR_SET_SECCOMP = 22;
+const PR_CAPBSET_READ = 23;
+const PR_CAPBSET_DROP = 24;
+const PR_SET_TIMERSLACK = 29;
+const PR_GET_TIMERSLACK = 30;
+const PR_SET_CHILD_SUBREAPER = 36;
+const PR_GET_CHILD_SUBREAPER = 37;
+const PR_SET_NO_NEW_PRIVS = 38;
+const PR_GET_NO_NEW_PRIVS = 39;
+const PR_GET_THP_DISABLE = 42;
+const PR_SET_VMA = 0x53564d41;
+const LAST_CAPABILITY = 40;
+
+function threadBy(thread: Thread, tid: number): Thread {
+  if (tid < 0) throw new Errno(E.INVAL);
+  const found = tid === 0 ? thread : thread.process.kernel.threads.get(tid);
+  if (found === undefined) throw new Errno(E.SRCH);
+  return found;
+}
+
+function checkPolicy(policy: number, priority: number): void {
+  const realtime = policy === SCHED_FIFO || policy === SCHED_RR;
+  if (policy < SCHED_OTHER || policy > SCHED_IDLE || policy === 4) throw new Errno(E.INVAL);
+  if (realtime ? priority < 1 || priority > 99 : priority !== 0) throw new Errno(E.INVAL);
+  if (realtime) throw new Errno(E.PERM);
+}
+
+function control(thread: Thread, option: number, a: readonly number[]): number {
+  const { process, memory } = thread;
+  const value = a[1]!;
+  switch (option) {
+    case PR_SET_PDEATHSIG:
+      if (value < 0 || value > SIGNALS) throw new Errno(E.INVAL);
+      process.parentDeathSignal = value;
+      return 0;
+    case PR_GET_PDEATHSIG:
+      memory.setU32(value, process.parentDeathSignal);
+      return 0;
+    case PR_GET_DUMPABLE:
+      return process.dumpable;
+    case PR_SET_DUMPABLE:
+      if (value !== 0 && value !== 1) throw new Errno(E.INVAL);
+      process.dumpable = value;
+      return 0;
+    case PR_SET_NAME:
+      thread.name = nameAt(thread, value);
+      return 0;
+    case PR_GET_NAME: {
+      const bytes = memory.writable(value, 16);
+      bytes.fill(0);
+      for (let at = 0; at < thread.name.length; at += 1) bytes[at] = thread.name.charCodeAt(at);
+      return 0;
+    }
+    case PR_SET_TIMERSLACK:
+      process.timerSlack = value <= 0 ? 50000 : value;
+      return 0;
+    case PR_GET_TIMERSLACK:
+      return process.timerSlack;
+    case PR_SET_CHILD_SUBREAPER:
+      process.childSubreaper = value !== 0;
+      return 0;
+    case PR_GET_CHILD_SUBREAPER:
+      memory.setU32(value, process.childSubreaper ? 1 : 0);
+      return 0;
+    case PR_SET_NO_NEW_PRIVS:
+      if (value !== 1) throw new Errno(E.INVAL);
+      process.noNewPrivileges = true;
+      return 0;
+    case PR_GET_NO_NEW_PRIVS:
+      return process.noNewPrivileges ? 1 : 0;
+    case PR_CAPBSET_READ:
+      return value >= 0 && value <= LAST_CAPABILITY ? 1 : -E.INVAL;
+    case PR_CAPBSET_DROP:
+      return process.credentials.euid === 0 ? 0 : -E.PERM;
+    case PR_GET_KEEPCAPS:
+    case PR_SET_KEEPCAPS:
+    case PR_GET_SECCOMP:
+    case PR_GET_THP_DISABLE:
+      return 0;
+    case PR_SET_VMA:
+    case PR_SET_SECCOMP:
+    default:
+      throw new Errno(E.INVAL);
+  }
+}
+
+/** At most 15 bytes, as the kernel cuts it. */
+function nameAt(thread: Thread, address: number): string {
+  let name = "";
+  for (let at = 0; at < 15; at += 1) {
+    const byte = thread.memory.getU8(address + at);
+    if (byte === 0) break;
+    name += String.fromCharCode(byte);
+  }
+  return name;
+}
+
+export const schedulingCalls = ofThreads({
+  prctl: (thread, a) => control(thread, a[0] | 0, a),
+
+  sched_yield(thread) {
+    thread.process.kernel.scheduler.yields = true;
+    return 0;
+  },
+
+  sched_getaffinity(thread, a) {
+    threadBy(thread, a[0] | 0);
+    if (a[1] < 8 || a[1] % 8 !== 0) throw new Errno(E.INVAL);
+    thread.memory.setI64(a[2], 1);
+    return 8;
+  },
+
+  sched_setaffinity(thread, a) {
+    threadBy(thread, a[0] | 0);
+    const set = thread.memory.readable(a[2], Math.min(a[1], 128));
+    if (((set[0] ?? 0) & 1) === 0) throw new Errno(E.INVAL);
+    return 0;
+  },
+
+  sched_getscheduler(thread, a) {
+    threadBy(thread, a[0] | 0);
+    return SCHED_OTHER;
+  },
+
+  sched_setscheduler(thread, a) {
+    threadBy(thread, a[0] | 0);
+    checkPolicy(a[1] | 0, thread.memory.getI32(a[2]));
+    return 0;
+  },
+
+  sched_getparam(thread, a) {
+    threadBy(thread, a[0] | 0);
+    thread.memory.setU32(a[1], 0);
+    return 0;
+  },
+
+  sched_setparam(thread, a) {
+    threadBy(thread, a[0] | 0);
+    checkPolicy(SCHED_OTHER, thread.memory.getI32(a[1]));
+    return 0;
+  },
+
+  sched_getattr(thread, a) {
+    const target = threadBy(thread, a[0] | 0);
+    if (a[2] < 48) throw new Errno(E.INVAL);
+    thread.memory.writable(a[1], 48).fill(0);
+    thread.memory.setU32(a[1], 48);
+    thread.memory.setU32(a[1] + 16, target.process.nice >>> 0);
+    return 0;
+  },
+
+  sched_get_priority_max: (_thread, a) => (a[0] === SCHED_FIFO || a[0] === SCHED_RR ? 99 : 0),
+  sched_get_priority_min: (_thread, a) => (a[0] === SCHED_FIFO || a[0] === SCHED_RR ? 1 : 0),
+
+  sched_rr_get_interval(thread, a) {
+    threadBy(thread, a[0] | 0);
+    thread.memory.setI64(a[1], 0);
+    thread.memory.setI64(a[1] + 8, SLICE);
+    return 0;
+  },
+});
