@@ -2,7 +2,6 @@
 #include "interpreter.h"
 #include "run.h"
 
-__attribute__((weak)) Handler integer_handler(const Insn&) { return nullptr; }
 __attribute__((weak)) Handler sse_handler(const Insn&) { return nullptr; }
 __attribute__((weak)) Handler mmx_handler(const Insn&) { return nullptr; }
 __attribute__((weak)) Handler x87_handler(const Insn&) { return nullptr; }
