@@ -20,6 +20,9 @@ export function nextInode(kernel: Kernel): number {
   return state.next;
 }
 
+/** O_CREAT, O_EXCL, O_NOCTTY, O_TRUNC, O_CLOEXEC: F_GETFL does not tell them. */
+const AT_OPEN_ONLY = 0o2001700;
+
 export class PseudoInode implements Inode {
   readonly ino: number;
   readonly version = 0;
@@ -75,7 +78,7 @@ export abstract class PseudoFile implements OpenFile {
 
   constructor(inode: Inode, flags: number, pollQueue = new WaitQueue()) {
     this.inode = inode;
-    this.flags = flags;
+    this.flags = flags & ~AT_OPEN_ONLY;
     this.pollQueue = pollQueue;
   }
 

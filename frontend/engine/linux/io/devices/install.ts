@@ -9,47 +9,16 @@ import { openFifo } from "../fifo.ts";
 import { type IoMachine, ioMachine } from "../machine.ts";
 import { PTS_MAJOR } from "../tty/pty.ts";
 import { Terminal } from "../tty/terminal.ts";
-import { DevPts } from "./devpts.ts";
 import { MEMORY_DEVICES, MemoryDeviceFile } from "./memory.ts";
 import { PtyDevices, openTerminal } from "./terminals.ts";
 
-export interface DeviceNode {
-  name: string;
-  mode: number;
-  rdev: number;
-}
-
-const node = (name: string, permissions: number, major: number, minor: number): DeviceNode => ({
-  name,
-  mode: S_IFCHR | permissions,
-  rdev: makeDevice(major, minor),
-});
-
-/** What /dev has besides pts (a devpts), shm (a tmpfs) and the links below. */
-export const DEVICE_NODES: readonly DeviceNode[] = [
-  node("null", 0o666, 1, 3),
-  node("zero", 0o666, 1, 5),
-  node("full", 0o666, 1, 7),
-  node("random", 0o666, 1, 8),
-  node("urandom", 0o666, 1, 9),
-  node("tty", 0o666, 5, 0),
-  node("console", 0o600, 5, 1),
-  node("ptmx", 0o666, 5, 2),
-  ...Array.from({ length: 8 }, (_, i) => node(`ttyS${i}`, 0o620, 4, 64 + i)),
-];
-
-export const DEVICE_LINKS: readonly (readonly [name: string, target: string])[] = [
-  ["fd", "/proc/self/fd"],
-  ["stdin", "/proc/self/fd/0"],
-  ["stdout", "/proc/self/fd/1"],
-  ["stderr", "/proc/self/fd/2"],
-];
-
-/** Registers everything that `open` can find; `pts` is to be mounted at /dev/pts. */
-export function installDevices(kernel: Kernel, vfs: Vfs): { machine: IoMachine; pts: DevPts } {
+/** Registers everything that `open` can find, and makes the nodes that a machine with terminals has. */
+export function installDevices(kernel: Kernel, vfs: Vfs): IoMachine {
   const machine = ioMachine(kernel);
-  const pts = new DevPts(kernel, vfs.anonymousDevice());
+  const pts = vfs.devpts!;
+  pts.root.create("ptmx", { mode: S_IFCHR | 0o666, uid: 0, gid: 0, rdev: makeDevice(5, 2) });
   const ptys = new PtyDevices(machine, pts);
+  makeNodes(vfs, machine);
   const { devices } = vfs;
   for (const [minor, kind] of MEMORY_DEVICES) {
     devices.registerCharacterDevice(
@@ -79,5 +48,12 @@ export function installDevices(kernel: Kernel, vfs: Vfs): { machine: IoMachine; 
   );
   devices.registerFifo(openFifo);
   vfs.hooks.controls.push(pipeControl);
-  return { machine, pts };
+  return machine;
+}
+
+function makeNodes(vfs: Vfs, machine: IoMachine): void {
+  const dev = vfs.mounts.find((mount) => mount.fs.type === "devtmpfs")?.root.inode;
+  for (const { name, device } of machine.consoles) {
+    dev?.create(name, { mode: S_IFCHR | 0o620, uid: 0, gid: 5, rdev: device });
+  }
 }

@@ -2,12 +2,13 @@
 
 import { E, Errno } from "../../errno.ts";
 import type { ByteString, Inode, OpenFile, Task } from "../../types.ts";
+import { S_IFCHR, makeDevice } from "../../vfs/constants.ts";
+import type { FileSystem } from "../../vfs/inode.ts";
 import { O_ACCMODE, O_NOCTTY, O_WRONLY } from "../constants.ts";
 import type { IoMachine } from "../machine.ts";
 import { TerminalFile } from "../tty/file.ts";
-import { MasterFile, Pty, type Ptys } from "../tty/pty.ts";
+import { MasterFile, PTS_MAJOR, Pty, type Ptys } from "../tty/pty.ts";
 import type { Terminal } from "../tty/terminal.ts";
-import type { DevPts } from "./devpts.ts";
 
 class HeldTerminalFile extends TerminalFile {
   constructor(terminal: Terminal, inode: Inode, flags: number, name: ByteString) {
@@ -49,12 +50,15 @@ export function openTerminal(
   return file;
 }
 
-/** All ptys of a machine as the kernel of devpts: makes them, gives them names, takes them away. */
+/** Group tty: who may write to others' terminals. */
+const TTY_GROUP = 5;
+
+/** All ptys of a machine: makes them, gives them names in devpts, takes them away. */
 export class PtyDevices implements Ptys {
   readonly #machine: IoMachine;
-  readonly #fs: DevPts;
+  readonly #fs: FileSystem;
 
-  constructor(machine: IoMachine, fs: DevPts) {
+  constructor(machine: IoMachine, fs: FileSystem) {
     this.#machine = machine;
     this.#fs = fs;
   }
@@ -62,7 +66,9 @@ export class PtyDevices implements Ptys {
   openMaster(task: Task, inode: Inode, flags: number, name: ByteString): OpenFile {
     const pty = this.#machine.newPty();
     if (pty === undefined) throw new Errno(E.NOSPC);
-    this.#fs.added(task, pty);
+    const rdev = makeDevice(PTS_MAJOR, pty.index);
+    const uid = task.process.credentials.fsuid;
+    this.#fs.root.create(String(pty.index), { mode: S_IFCHR | 0o620, uid, gid: TTY_GROUP, rdev });
     return new MasterFile(pty, this, inode, flags, name);
   }
 
@@ -73,13 +79,15 @@ export class PtyDevices implements Ptys {
   }
 
   openPeer(task: Task, pty: Pty, flags: number): OpenFile {
-    const inode = this.#fs.inodeOf(pty.index);
+    const inode = this.#fs.root.lookup(String(pty.index));
     if (inode === undefined) throw new Errno(E.IO);
     return openTerminal(task, pty, inode, flags, `/dev/pts/${pty.index}`);
   }
 
   masterClosed(pty: Pty): void {
     this.#machine.ptys.delete(pty.index);
-    this.#fs.removed(pty);
+    const name = String(pty.index);
+    const inode = this.#fs.root.lookup(name);
+    if (inode !== undefined) this.#fs.root.unlink(name, inode);
   }
 }
