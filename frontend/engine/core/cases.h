@@ -243,6 +243,13 @@ case OP_LEAVE: {
   case OP_SHR_I##size: REG(u64, op->dst) = shr<U(size)>(REG(U(size), op->dst), op->src); continue;      \
   case OP_SAR_I##size: REG(u64, op->dst) = sar<U(size)>(REG(U(size), op->dst), op->src); continue;      \
   case OP_ROL_I##size: REG(u64, op->dst) = rol<U(size)>(REG(U(size), op->dst), op->src); continue;      \
+  case OP_ROR_I##size: REG(u64, op->dst) = ror<U(size)>(REG(U(size), op->dst), op->src); continue;      \
+  case OP_SHL_N##size: REG(u64, op->dst) = static_cast<U(size)>(REG(U(size), op->dst) << op->src); continue; \
+  case OP_SHR_N##size: REG(u64, op->dst) = REG(U(size), op->dst) >> op->src; continue;                  \
+  case OP_SAR_N##size: REG(u64, op->dst) = static_cast<U(size)>(REG(I(size), op->dst) >> op->src); continue; \
+  case OP_ROL_N##size: REG(u64, op->dst) = turn_left<U(size)>(REG(U(size), op->dst), op->src); continue; \
+  case OP_ROR_N##size: REG(u64, op->dst) = turn_right<U(size)>(REG(U(size), op->dst), op->src); continue; \
+  case OP_BSWAP_##size: REG(u64, op->dst) = __builtin_bswap##size(REG(U(size), op->dst)); continue;     \
   case OP_SHL_C##size: BY_CL(shl, size)                                                                 \
   case OP_SHR_C##size: BY_CL(shr, size)                                                                 \
   case OP_SAR_C##size: BY_CL(sar, size)

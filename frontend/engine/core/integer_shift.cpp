@@ -32,15 +32,6 @@ T shift_arithmetic(T a, u32 count) {
   return result;
 }
 
-template <class T>
-T rotate_right(T a, u32 count) {
-  constexpr u32 bits = sizeof(T) * 8;
-  const T result = static_cast<T>(a >> (count & (bits - 1)) | a << (-count & (bits - 1)));
-  const u32 top = static_cast<u32>(result >> (bits - 1)) & 1;
-  note_rotation<T>(top, top ^ (static_cast<u32>(result >> (bits - 2)) & 1));
-  return result;
-}
-
 /// Through the carry, by `count` modulo width + 1.
 template <class T>
 T rotate_carry(T a, u32 count, bool left) {
@@ -63,7 +54,7 @@ T calculate(Shift kind, T a, u32 count) {
     case Shift::Shr: return shift_right<T>(a, count);
     case Shift::Sar: return shift_arithmetic<T>(a, count);
     case Shift::Rol: return rol<T>(a, count);
-    case Shift::Ror: return rotate_right<T>(a, count);
+    case Shift::Ror: return ror<T>(a, count);
     case Shift::Rcl: return rotate_carry<T>(a, count, true);
     default: return rotate_carry<T>(a, count, false);
   }

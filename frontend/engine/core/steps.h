@@ -95,11 +95,28 @@ ALWAYS_INLINE void note_rotation(u32 carry, u32 overflow) {
   g.lazy.a = others | carry | overflow << 11;
 }
 template <class T>
+ALWAYS_INLINE T turn_left(T a, u32 count) {
+  constexpr u32 bits = sizeof(T) * 8;
+  return static_cast<T>(a << (count & (bits - 1)) | a >> (-count & (bits - 1)));
+}
+template <class T>
+ALWAYS_INLINE T turn_right(T a, u32 count) {
+  return turn_left<T>(a, -count);
+}
+template <class T>
 ALWAYS_INLINE T rol(T a, u32 count) {
   constexpr u32 bits = sizeof(T) * 8;
-  const T result = static_cast<T>(a << (count & (bits - 1)) | a >> (-count & (bits - 1)));
+  const T result = turn_left<T>(a, count);
   const u32 carry = result & 1;
   note_rotation<T>(carry, carry ^ (static_cast<u32>(result >> (bits - 1)) & 1));
+  return result;
+}
+template <class T>
+ALWAYS_INLINE T ror(T a, u32 count) {
+  constexpr u32 bits = sizeof(T) * 8;
+  const T result = turn_right<T>(a, count);
+  const u32 top = static_cast<u32>(result >> (bits - 1)) & 1;
+  note_rotation<T>(top, top ^ (static_cast<u32>(result >> (bits - 2)) & 1));
   return result;
 }
 

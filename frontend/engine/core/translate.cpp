@@ -154,8 +154,8 @@ bool set_arithmetic(Op& op, const Insn& insn) {
     case Mnemonic::Shr: return shift(OP_SHR_I32, OP_SHR_C32);
     case Mnemonic::Sar: return shift(OP_SAR_I32, OP_SAR_C32);
     case Mnemonic::Rol: return is_immediate(b) && shift(OP_ROL_I32, OP_NOP);
-    case Mnemonic::Ror:  // to the left by the rest; O and C are made otherwise
-      return false;
+    case Mnemonic::Ror: return is_immediate(b) && shift(OP_ROR_I32, OP_NOP);
+    case Mnemonic::Bswap: return one(OP_BSWAP_32);
     case Mnemonic::Inc: return one(OP_INC_R32);
     case Mnemonic::Dec: return one(OP_DEC_R32);
     case Mnemonic::Neg: return one(OP_NEG_R32);
@@ -339,6 +339,43 @@ u32 fetchable(u64 rip) {
   return next < kGuestEnd >> kPageShift && page_table()[next] & PAGE_EXEC ? 15 : here;
 }
 
+/// What a step that cannot fault does with flags.
+enum class FlagUse { None, WritesAll, Other };
+
+FlagUse flag_use(const Op& op) {
+  const u32 code = op.code;
+  if (code >= OP_ALU && code < OP_CMP_JCC) {
+    const u32 alu = (code - OP_ALU) / (kAluForms * kSizes), form = (code - OP_ALU) / kSizes % kAluForms;
+    const bool reads = alu == ALU_Adc || alu == ALU_Sbb;
+    return !reads && (form == FORM_RR || form == FORM_RI) ? FlagUse::WritesAll : FlagUse::Other;
+  }
+  if (code >= OP_CMP_JCC) {
+    const u32 form = (code - OP_CMP_JCC) / (kSizes * kConditions) % kAluForms;
+    return form == FORM_RR || form == FORM_RI ? FlagUse::WritesAll : FlagUse::Other;
+  }
+  if (code >= OP_MOV && code < OP_CMOV_RR32) {
+    const u32 form = (code - OP_MOV) / kSizes;
+    return form == FORM_RR || form == FORM_RI ? FlagUse::None : FlagUse::Other;
+  }
+  if ((code >= OP_SHL_I32 && code <= OP_SAR_I64) || (code >= OP_IMUL_RR32 && code <= OP_IMUL_RR64)) return FlagUse::WritesAll;
+  const bool plain = code == OP_LEA_32 || code == OP_LEA_64 || code == OP_ADDRESS || code == OP_MOVZX_R8 || code == OP_MOVZX_R16 ||
+                     (code >= OP_ROL_I32 && code <= OP_ROR_I64) || (code >= OP_SHL_N32 && code <= OP_BSWAP_64);
+  return plain ? FlagUse::None : FlagUse::Other;
+}
+
+/// Shifts and rotations whose flags the same block makes anew before anything can see them.
+void drop_dead_flags(Op* ops, u32 count) {
+  bool dead = false;
+  for (u32 i = count; i-- > 0;) {
+    Op& op = ops[i];
+    if (op.length == 0) continue;  // a Branch, or the end
+    const FlagUse use = flag_use(op);
+    if (dead && op.code >= OP_SHL_I32 && op.code <= OP_ROR_I64) op.code = static_cast<u16>(op.code + (OP_SHL_N32 - OP_SHL_I32));
+    if (use == FlagUse::WritesAll) dead = true;
+    else if (use == FlagUse::Other) dead = false;
+  }
+}
+
 enum class Step { Next, End, Fault };
 
 /// One instruction at build.rip.
@@ -401,6 +438,7 @@ bool translate(u64 rip, u32 most, Op* into, Translation& done) {
     op.code = OP_GOTO;
     add_branch(build, build.rip, build.rip);
   }
+  drop_dead_flags(into, build.count);
   done = {instructions, build.count, static_cast<u32>(build.rip - rip), build.count * static_cast<u32>(sizeof(Op))};
   if (build.generics == 0) return true;
   // generic data was put at the end: it goes right behind the steps
