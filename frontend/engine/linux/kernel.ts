@@ -66,6 +66,8 @@ export interface Program {
   fs: FileSystemContext;
   credentials: Credentials;
   pid: number;
+  /** Opens standard input, output and error in the new process. */
+  open: (task: Task) => void;
 }
 
 export class LinuxKernel implements Kernel {
@@ -250,6 +252,7 @@ export class LinuxKernel implements Kernel {
     }
     this.addProcess(process);
     this.addThread(thread);
+    program.open(thread);
     this.scheduler.add(thread);
     return process;
   }

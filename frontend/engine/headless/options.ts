@@ -1,0 +1,96 @@
+/** The runner's command line. */
+
+export interface Options {
+  disk: string | undefined;
+  root: string | undefined;
+  command: string[];
+  directory: string | undefined;
+  environment: [string, string][];
+  trace: boolean;
+  stats: boolean;
+  core: string | undefined;
+  user: string | undefined;
+}
+
+export const USAGE = `usage: npm --prefix frontend run guest -- --disk IMAGE|--root DIR [options] [--] COMMAND [ARGUMENT...]
+
+  --disk IMAGE      an ext4 image as the root file system (written to in memory only)
+  --root DIR        a directory of the host as the root file system (likewise)
+  --cwd DIR         working directory in the guest (default: the host's, where the guest has it; else /)
+  --env NAME=VALUE  one more variable of the environment
+  --user UID[:GID]  run as that user (default 0)
+  --trace           show system calls on standard error
+  --stats           show figures on standard error at the end
+  --core FILE       core.wasm to use (default: frontend/dist-engine/core.wasm)
+`;
+
+/** Wrong options; the message says which. */
+export class UsageError extends Error {
+  override readonly name = "UsageError";
+}
+
+export function parseOptions(argv: readonly string[]): Options {
+  const options: Options = {
+    disk: undefined,
+    root: undefined,
+    command: [],
+    directory: undefined,
+    environment: [],
+    trace: false,
+    stats: false,
+    core: undefined,
+    user: undefined,
+  };
+  let at = 0;
+  const value = (name: string): string => {
+    at += 1;
+    const next = argv[at];
+    if (next === undefined) throw new UsageError(`${name} needs a value`);
+    return next;
+  };
+  for (; at < argv.length; at += 1) {
+    const word = argv[at]!;
+    if (word === "--") {
+      at += 1;
+      break;
+    }
+    if (!word.startsWith("-")) break;
+    switch (word) {
+      case "--disk":
+        options.disk = value(word);
+        break;
+      case "--root":
+        options.root = value(word);
+        break;
+      case "--cwd":
+        options.directory = value(word);
+        break;
+      case "--env": {
+        const [, name, text] = /^([^=]+)=(.*)$/s.exec(value(word)) ?? [];
+        if (name === undefined || text === undefined) throw new UsageError("--env needs NAME=VALUE");
+        options.environment.push([name, text]);
+        break;
+      }
+      case "--user":
+        options.user = value(word);
+        break;
+      case "--core":
+        options.core = value(word);
+        break;
+      case "--trace":
+        options.trace = true;
+        break;
+      case "--stats":
+        options.stats = true;
+        break;
+      default:
+        throw new UsageError(`unknown option ${word}`);
+    }
+  }
+  options.command = argv.slice(at);
+  if ((options.disk === undefined) === (options.root === undefined)) {
+    throw new UsageError("give one of --disk and --root");
+  }
+  if (options.command.length === 0) throw new UsageError("no command given");
+  return options;
+}
