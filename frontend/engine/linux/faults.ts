@@ -57,6 +57,7 @@ function pageFault(thread: Thread): boolean {
     forceSignal(thread, { signal: SIGKILL, code: SI_KERNEL }, access);
     return true;
   }
+  process.kernel.faults += 1;
   if (outcome === FAULT_OK) process.usage.minorFaults += 1;
   else if (outcome === FAULT_BUS) forceSignal(thread, { signal: SIGBUS, code: BUS_ADRERR, address }, access);
   else forceSignal(thread, { signal: SIGSEGV, code: outcome, address }, access);

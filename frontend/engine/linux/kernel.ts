@@ -91,6 +91,7 @@ export class LinuxKernel implements Kernel {
   #nextPid = 2;
   /** Counted for --stats. */
   forks = 0;
+  faults = 0;
 
   constructor(host: Host, files: Files, module: WebAssembly.Module, calls: CallTable) {
     this.host = host;

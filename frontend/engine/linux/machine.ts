@@ -1,14 +1,20 @@
 /** A machine put together: kernel, file systems, terminals and every system call. */
 
+import { Errno } from "./errno.ts";
 import { type ExecutableFile } from "./exec/execute.ts";
 import { type Host, LinuxKernel } from "./kernel.ts";
+import { DEVICE_NODES, installDevices } from "./io/devices/install.ts";
+import type { IoMachine } from "./io/machine.ts";
 import { clockCalls } from "./syscalls/clocks.ts";
 import { cloneCalls } from "./syscalls/clone.ts";
+import { epollCalls } from "./syscalls/epoll.ts";
+import { eventCalls } from "./syscalls/events.ts";
 import { executionCalls } from "./syscalls/execution.ts";
 import { futexCalls } from "./syscalls/futex.ts";
 import { identityCalls } from "./syscalls/identity.ts";
 import { memoryCalls } from "./syscalls/memory.ts";
 import { pipeCalls } from "./syscalls/pipes.ts";
+import { pollingCalls } from "./syscalls/polling.ts";
 import { schedulingCalls } from "./syscalls/scheduling.ts";
 import { signalCalls } from "./syscalls/signals.ts";
 import { systemCalls } from "./syscalls/system.ts";
@@ -16,7 +22,8 @@ import { composeCalls } from "./syscalls/table.ts";
 import { timerCalls } from "./syscalls/timers.ts";
 import { waitingCalls } from "./syscalls/waiting.ts";
 import type { ByteString, Credentials, Task } from "./types.ts";
-import { Context } from "./vfs/context.ts";
+import type { FileSystem } from "./vfs/inode.ts";
+import { Context, type Walker } from "./vfs/context.ts";
 import { Descriptors } from "./vfs/descriptors.ts";
 import { executableAt, openExecutable } from "./vfs/open.ts";
 import { PlacedFile } from "./vfs/open-files.ts";
@@ -43,17 +50,21 @@ export interface Command {
 export class Machine {
   readonly kernel: LinuxKernel;
   readonly vfs: Vfs;
+  readonly io: IoMachine;
 
   constructor(host: Host, vfs: Vfs, module: WebAssembly.Module) {
     this.vfs = vfs;
     const calls = composeCalls(
       clockCalls,
       cloneCalls,
+      epollCalls,
+      eventCalls,
       executionCalls,
       futexCalls,
       identityCalls,
       memoryCalls,
       pipeCalls,
+      pollingCalls,
       schedulingCalls,
       signalCalls,
       systemCalls,
@@ -61,6 +72,33 @@ export class Machine {
       waitingCalls,
     );
     this.kernel = new LinuxKernel(host, { openExecutable: findExecutable }, module, calls);
+    const { machine, pts } = installDevices(this.kernel, vfs);
+    this.io = machine;
+    this.#makeDevices(pts);
+  }
+
+  #makeDevices(pts: FileSystem): void {
+    const { vfs } = this;
+    const directory = walk(this.#walker(), "/dev");
+    for (const { name, mode, rdev } of DEVICE_NODES) {
+      if (directory.dentry.child(name) !== undefined) continue;
+      directory.dentry.adopt(name, directory.dentry.inode.create(name, { uid: 0, gid: 0, mode, rdev }));
+    }
+    vfs.mount(pts, walk(this.#walker(), "/dev/pts"), "devpts", 0);
+  }
+
+  #walker(): Walker {
+    return { fs: new Context(this.vfs.root), credentials: root() };
+  }
+
+  /** Whether the path leads to a directory, as root sees it. */
+  isDirectory(path: ByteString): boolean {
+    try {
+      return walk(this.#walker(), path).dentry.inode.isDirectory;
+    } catch (error) {
+      if (error instanceof Errno) return false;
+      throw error;
+    }
   }
 
   /** Starts a command. Throws `Errno`, or `Block` while its program is on its way from the disk: try again. */
