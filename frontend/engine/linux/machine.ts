@@ -3,7 +3,7 @@
 import { Errno } from "./errno.ts";
 import { type ExecutableFile } from "./exec/execute.ts";
 import { type Host, LinuxKernel } from "./kernel.ts";
-import { DEVICE_NODES, installDevices } from "./io/devices/install.ts";
+import { installDevices } from "./io/devices/install.ts";
 import type { IoMachine } from "./io/machine.ts";
 import { clockCalls } from "./syscalls/clocks.ts";
 import { cloneCalls } from "./syscalls/clone.ts";
@@ -22,7 +22,6 @@ import { composeCalls } from "./syscalls/table.ts";
 import { timerCalls } from "./syscalls/timers.ts";
 import { waitingCalls } from "./syscalls/waiting.ts";
 import type { ByteString, Credentials, Task } from "./types.ts";
-import type { FileSystem } from "./vfs/inode.ts";
 import { Context, type Walker } from "./vfs/context.ts";
 import { Descriptors } from "./vfs/descriptors.ts";
 import { executableAt, openExecutable } from "./vfs/open.ts";
@@ -72,19 +71,7 @@ export class Machine {
       waitingCalls,
     );
     this.kernel = new LinuxKernel(host, { openExecutable: findExecutable }, module, calls);
-    const { machine, pts } = installDevices(this.kernel, vfs);
-    this.io = machine;
-    this.#makeDevices(pts);
-  }
-
-  #makeDevices(pts: FileSystem): void {
-    const { vfs } = this;
-    const directory = walk(this.#walker(), "/dev");
-    for (const { name, mode, rdev } of DEVICE_NODES) {
-      if (directory.dentry.child(name) !== undefined) continue;
-      directory.dentry.adopt(name, directory.dentry.inode.create(name, { uid: 0, gid: 0, mode, rdev }));
-    }
-    vfs.mount(pts, walk(this.#walker(), "/dev/pts"), "devpts", 0);
+    this.io = installDevices(this.kernel, vfs);
   }
 
   #walker(): Walker {
