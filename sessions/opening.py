@@ -20,6 +20,7 @@ from sessions.schemas import (
     OpenSnapshot,
     OpenVM,
 )
+from storage.leaf_packs import is_served_elsewhere, queue_packs
 from storage.walk import locate
 from webvm.accounts.access import require_role
 from webvm.accounts.models import User
@@ -65,7 +66,8 @@ def locate_chunks(
     user: User, vm_id: UUID, *, snapshot_id: UUID | None, device: DeviceName, leaves: list[int]
 ) -> tuple[Located, set[UUID]]:
     """Index nodes on the way to the leaves, and URLs of the private chunks they name (`snapshot_id` None: the
-    image), with the tenants that those are of.
+    image), with the tenants that those are of. Behind a CDN also of a memory's packs; those that are not made
+    yet a worker is asked for.
 
     Raises `NotFound`, `InvalidInput`.
     """
@@ -75,9 +77,11 @@ def locate_chunks(
     if any(not 0 <= leaf < count for leaf in leaves):
         raise InvalidInput(f"This {device} has the leaves 0 to {count - 1}.", field="leaves")
     member = require_role(user, vm.tenant).pk
-    found = locate(wanted.root, wanted.home, wanted.blocks, leaves, member)
+    with_packs = device == "memory" and is_served_elsewhere()
+    found = locate(wanted.root, wanted.home, wanted.blocks, leaves, member, with_packs=with_packs)
+    queue_packs(found.unpacked)
     nodes = {digest: base64.b64encode(raw).decode("ascii") for digest, raw in found.nodes.items()}
-    located = Located(nodes=nodes, urls=found.urls, expires_in=found.expires_in)
+    located = Located(nodes=nodes, urls=found.urls, packs=found.packs, expires_in=found.expires_in)
     return located, found.spaces
 
 

@@ -278,6 +278,9 @@ class JournalKey(Schema):
 class Located(Schema):
     nodes: dict[str, str] = Field(description="Index nodes by digest, base64 of the raw bytes")
     urls: dict[str, str] = Field(description="A URL for each private chunk that the asked leaves name")
+    packs: dict[int, str] = Field(
+        description="URLs of packs that have most of a leaf's private chunks, by the leaf's number"
+    )
     expires_in: int = Field(description="For how many seconds the URLs are good")
 
 

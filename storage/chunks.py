@@ -12,10 +12,11 @@ from django.db import IntegrityError, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
-from storage.codec import MAX_FRAME_BYTES, decode_verified
+from storage.codec import MAX_FRAME_BYTES, decode_verified, digest_of, frame_content_size
 from storage.errors import BadChunk, BadIndex, ChunkNotFound, StoreUnavailable
 from storage.index import decode_node
 from storage.models import Chunk, ChunkState
+from storage.packs import MAX_PACK_BYTES
 from storage.states import (
     batches,
     charge,
@@ -44,6 +45,8 @@ class Place(NamedTuple):
     is_damaged: bool = False
     # A node: the public node at its place that it was made from.
     based_on: bytes | None = None
+    # A leaf: the pack of its private chunks, in the same home.
+    pack: bytes | None = None
 
 
 class Rows(NamedTuple):
@@ -77,11 +80,11 @@ def find_rows(home: HomeId, digests: Iterable[bytes]) -> Rows:
             reader |= Q(tenant=home) & ~Q(state=ChunkState.DELETED)
         found = Chunk.objects.filter(reader, digest__in=batch).values_list(
             *("tenant_id", "digest", "home_id", "raw_size", "stored_size"),
-            *("node_level", "state", "is_damaged", "based_on"),
+            *("node_level", "state", "is_damaged", "based_on", "pack"),
         )
-        for tenant_id, digest, home_id, raw_size, stored_size, level, state, is_damaged, base in found:
-            based_on = None if base is None else bytes(base)
-            place = Place(home_id, raw_size, stored_size, level, state, is_damaged, based_on)
+        for tenant_id, digest, home_id, raw_size, stored_size, level, state, is_damaged, *named in found:
+            based_on, pack = (None if other is None else bytes(other) for other in named)
+            place = Place(home_id, raw_size, stored_size, level, state, is_damaged, based_on, pack)
             (rows.public if tenant_id is None else rows.own)[bytes(digest)] = place
     return rows
 
@@ -102,7 +105,16 @@ def put_chunk(tenant: Tenant | None, digest: bytes, frame: bytes) -> Chunk:
     """
     if len(digest) != 32 or len(frame) > MAX_FRAME_BYTES:
         raise BadChunk("The chunk is larger than 256 KiB or its digest is not 32 bytes.")
-    raw = decode_verified(frame, digest)
+    return _put_verified(tenant, digest, frame, decode_verified(frame, digest))
+
+
+def put_pack(tenant: Tenant, pack: bytes, frame: bytes) -> Chunk:
+    """Stores a raw pack of the tenant's, whose stored form is `frame`, like an upload that waits for what
+    names it. Raises `QuotaExceeded`, `StoreUnavailable`."""
+    return _put_verified(tenant, digest_of(pack), frame, pack)
+
+
+def _put_verified(tenant: Tenant | None, digest: bytes, frame: bytes, raw: bytes) -> Chunk:
     while True:
         # Without an order, which could make the database walk the whole table by it.
         found = {
@@ -179,7 +191,7 @@ def _store(key: str, digest: bytes, frame: bytes) -> None:
         try:
             kept = store.get(key)
             if kept != frame:  # the same bytes may be there in another frame
-                decode_verified(kept, digest)
+                decode_verified(kept, digest, frame_content_size(frame, MAX_PACK_BYTES))
             return
         except (ChunkNotFound, BadChunk):
             if attempt == 0:

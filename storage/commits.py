@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from django.db.models import BinaryField, Case, Value, When
 
 from storage.chunks import HomeId, Place, Rows, find_rows
-from storage.codec import BLOCK
+from storage.codec import BLOCK, CHUNK_BYTES
 from storage.errors import BadChunk, BadIndex, ChunkBusy, ChunkNotFound, MissingChunks
 from storage.gc.barrier import running_collection, shade
 from storage.index import FANOUT, Interior, Leaf, node_span, root_level
@@ -263,8 +263,8 @@ def _check_leaves(tenant: Tenant, pairs: list[_Pair], findings: _Findings) -> No
             # What is damaged and not new may stay damaged: the client need not have its bytes.
             if place is None or (place.is_damaged and not by_parent):
                 findings.missing.add(digest)
-            elif place.raw_size < needed * BLOCK or place.raw_size % BLOCK:
-                raise BadIndex("A leaf names blocks outside the chunk.")
+            elif place.raw_size < needed * BLOCK or place.raw_size % BLOCK or place.raw_size > CHUNK_BYTES:
+                raise BadIndex("A leaf names blocks outside the chunk, or a pack.")
             else:
                 findings.name(digest, rows.own.get(digest))
                 if digest not in rows.own and digest not in kept and digest not in findings.adopted:

@@ -50,6 +50,13 @@ class Leaf:
             needed[entry.ref] = max(needed[entry.ref], entry.offset + entry.count)
         return needed
 
+    def blocks_used(self) -> list[int]:
+        """For each ref, how many of the leaf's blocks are in its chunk."""
+        used = [0] * len(self.refs)
+        for entry in self.entries:
+            used[entry.ref] += entry.count
+        return used
+
 
 @dataclass(frozen=True)
 class Interior:

@@ -66,6 +66,12 @@ class Chunk(models.Model):
         blank=True,
         help_text="Of a tenant's node: the public node at its place that it was made from, which stays",
     )
+    pack = models.BinaryField(
+        max_length=32,
+        null=True,
+        blank=True,
+        help_text="Of a tenant's leaf: the pack of its private chunks, in the same home, which stays with it",
+    )
 
     class Meta:
         constraints = [
@@ -83,6 +89,7 @@ class Chunk(models.Model):
             ),
             models.Index(fields=["id"], condition=Q(is_damaged=True), name="chunks_damaged"),
             models.Index(fields=["based_on"], condition=Q(based_on__isnull=False), name="chunks_based_on"),
+            models.Index(fields=["pack"], condition=Q(pack__isnull=False), name="chunks_packed"),
         ]
 
     def __str__(self) -> str:

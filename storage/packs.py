@@ -46,10 +46,10 @@ def decode_pack(pack: bytes) -> dict[bytes, bytes]:
     return chunks
 
 
-def compress_pack(pack: bytes, threads: int) -> bytes:
-    """The stored form: one zstd frame, made by `threads` threads."""
+def compress_pack(pack: bytes, threads: int = 0, level: int = PACK_LEVEL) -> bytes:
+    """The stored form: one zstd frame, made by `threads` threads (0: the caller's)."""
     parameters = zstandard.ZstdCompressionParameters.from_level(
-        PACK_LEVEL,
+        level,
         source_size=len(pack),
         window_log=min(MAX_WINDOW_BYTES.bit_length() - 1, max(10, len(pack).bit_length())),
         write_content_size=True,

@@ -128,7 +128,8 @@ def revive(home: UUID | None, digests: Digests[bytes], to: ChunkState) -> set[by
     tenant's only) or as `LIVE` (named by one).
 
     What is pending is looked at anew by the commit, so a node is no accepted node any more: what it names may
-    have been deleted. Answers which were revived. Raises `QuotaExceeded` for `PENDING` without room.
+    have been deleted. A leaf's pack is not taken back with it. Answers which were revived. Raises
+    `QuotaExceeded` for `PENDING` without room.
     """
     with transaction.atomic():
         lock_home(home)
@@ -144,7 +145,7 @@ def revive(home: UUID | None, digests: Digests[bytes], to: ChunkState) -> set[by
                     raise quota_exceeded(home)
                 rows.filter(home=home).update(node_level=None)
             since = timezone.now() if to == ChunkState.PENDING else None
-            Chunk.objects.filter(pk__in=[pk for pk, _ in found]).update(state=to, state_at=since)
+            Chunk.objects.filter(pk__in=[pk for pk, _ in found]).update(state=to, state_at=since, pack=None)
             charge(home, used=size, condemned=-size)
             revived.update(bytes(digest) for _, digest in found)
     return revived

@@ -16,6 +16,7 @@ from storage.gc.orphans import delete_orphans
 from storage.gc.repair import repair
 from storage.gc.verify import verify_sample
 from storage.images.publish import run_publish_job, send_unfinished_jobs
+from storage.leaf_packs import make_packs
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +31,15 @@ def publish_image(job_id: str) -> None:
 def go_on_with_unfinished_jobs(**_: Any) -> None:
     """A worker that was killed took its job's message with it; a new worker goes on with the job."""
     send_unfinished_jobs()
+
+
+@shared_task(name="storage.pack_leaves")
+def pack_leaves_task(home: str, leaves: list[str]) -> None:
+    """Makes the packs of a tenant's leaves (hex digests). A second delivery finds them made."""
+    try:
+        make_packs(UUID(home), [bytes.fromhex(digest) for digest in leaves])
+    except StoreUnavailable as error:
+        _log.error("Packs are made later: %s", error)
 
 
 @shared_task(name="storage.collect_garbage")

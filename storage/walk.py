@@ -1,5 +1,5 @@
 """Reading a device's index from a granted root down: the nodes on the way to some leaves, and URLs of what
-they name.
+they name and of the packs of it.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from storage.chunks import HomeId, find_rows, store_key
+from storage.chunks import HomeId, Rows, find_rows, store_key
 from storage.delivery import URL_SECONDS, chunk_url
 from storage.errors import BadIndex, ChunkNotFound
 from storage.index import FANOUT, LEAF_BLOCKS, Interior, Leaf, root_level
+from storage.leaf_packs import chunks_to_pack
+from storage.models import ChunkState
 from storage.nodes import LoadedNode, load_nodes
 from storage.signing import NOBODY
 
@@ -23,16 +25,31 @@ _NODES_AHEAD = 16
 @dataclass
 class Located:
     """`nodes`: raw index nodes by hex digest. `urls`: where to get each private chunk that the asked leaves
-    name. `spaces`: the tenants below whose prefixes those are.
+    name. `spaces`: the tenants below whose prefixes those are. `packs`: by number the leaves that have a
+    pack of what is in `urls`, and its URL; `unpacked`: by home those that are worth one and have none.
     """
 
     nodes: dict[str, bytes] = field(default_factory=dict)
     urls: dict[str, str] = field(default_factory=dict)
     spaces: set[UUID] = field(default_factory=set)
+    packs: dict[int, str] = field(default_factory=dict)
+    unpacked: dict[UUID, list[bytes]] = field(default_factory=lambda: defaultdict(list))
     expires_in: int = URL_SECONDS
 
 
-def locate(root: str, home: HomeId, blocks: int, leaves: Iterable[int], member: int = NOBODY) -> Located:
+# A node, and the numbers of the asked leaves that are it or below it.
+_Found = tuple[LoadedNode, set[int]]
+
+
+def locate(
+    root: str,
+    home: HomeId,
+    blocks: int,
+    leaves: Iterable[int],
+    member: int = NOBODY,
+    *,
+    with_packs: bool = False,
+) -> Located:
     """The path from `root` (found in `home`) to each of `leaves`; leaves of zeros have no node.
 
     `blocks` is the device's size, `member` the membership that gives the reader their right. Costs a few
@@ -53,7 +70,7 @@ def locate(root: str, home: HomeId, blocks: int, leaves: Iterable[int], member: 
         found = _nodes_at(level, ahead)
         located.nodes.update((digest.hex(), loaded.raw) for (_, digest), (loaded, _) in found.items())
         if level == 0:
-            _add_urls(located, [(home, loaded) for (home, _), (loaded, _) in found.items()], member)
+            _add_urls(located, found, member, with_packs)
             return located
         ahead = defaultdict(lambda: defaultdict(set))
         for (home, _), (loaded, below) in found.items():
@@ -98,9 +115,7 @@ def _leaves_below(
             yield from _leaves_below(level - 1, inside, home, first, end)
 
 
-def _nodes_at(
-    level: int, ahead: dict[HomeId, dict[bytes, set[int]]]
-) -> dict[tuple[HomeId, bytes], tuple[LoadedNode, set[int]]]:
+def _nodes_at(level: int, ahead: dict[HomeId, dict[bytes, set[int]]]) -> dict[tuple[HomeId, bytes], _Found]:
     """The nodes by the home where they were found and their digest, each with the leaves asked below it."""
     homes: dict[tuple[HomeId, bytes], set[int]] = {}
     for named_in, digests in ahead.items():
@@ -114,19 +129,34 @@ def _nodes_at(
     return {(home, digest): (loaded[digest], below) for (home, digest), below in homes.items()}
 
 
-def _add_urls(located: Located, leaves: list[tuple[HomeId, LoadedNode]], member: int) -> None:
-    named: dict[HomeId, set[bytes]] = defaultdict(set)
-    for home, loaded in leaves:
-        assert isinstance(loaded.node, Leaf)  # noqa: S101 - _nodes_at checked the level
-        named[home].update(loaded.node.refs)
-    for home, digests in named.items():
-        if home is None:
-            continue  # what a public node names is public
-        rows = find_rows(home, digests)
-        for digest in digests:
+def _add_urls(
+    located: Located, found: dict[tuple[HomeId, bytes], _Found], member: int, with_packs: bool
+) -> None:
+    by_home: dict[UUID, dict[bytes, _Found]] = defaultdict(dict)
+    for (home, digest), leaf in found.items():
+        if home is not None:  # what a public node names is public
+            by_home[home][digest] = leaf
+    for home, leaves in by_home.items():
+        named = {digest for loaded, _ in leaves.values() for digest in loaded.node.refs}
+        # The leaves too: their own rows say which packs they have.
+        rows = find_rows(home, named.union(leaves))
+        for digest in named:
             place = rows.get(digest)
             if place is None:
                 raise ChunkNotFound
             if place.home is not None and digest not in rows.public:
                 located.urls[digest.hex()] = chunk_url(store_key(place.home, digest), member)
                 located.spaces.add(place.home)
+        if with_packs:
+            _add_packs(located, home, leaves, rows, member)
+
+
+def _add_packs(located: Located, home: UUID, leaves: dict[bytes, _Found], rows: Rows, member: int) -> None:
+    for digest, (loaded, numbers) in leaves.items():
+        own = rows.own.get(digest)
+        if own is None or own.state != ChunkState.LIVE:
+            continue
+        if own.pack:
+            located.packs.update(dict.fromkeys(numbers, chunk_url(store_key(home, own.pack), member)))
+        elif isinstance(loaded.node, Leaf) and chunks_to_pack(loaded.node, home, rows):
+            located.unpacked[home].append(digest)

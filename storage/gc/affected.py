@@ -27,7 +27,10 @@ _Bad = dict[tuple[HomeId, bytes], set[Damage]]
 def find_affected(damages: Iterable[Damage]) -> dict[Damage, list[Root]]:
     """The living devices that lead to each damage. Reads the nodes of every tenant that may name one."""
     bad: _Bad = defaultdict(set)
+    damages = list(damages)
     for damage in damages:
+        if damage.is_pack:
+            continue  # what a pack has is there singly, too
         bad[damage.home, damage.digest].add(damage)
     suspects = {digest for _, digest in bad}
     for level in range(MAX_LEVEL + 1):

@@ -160,7 +160,8 @@ def _borrowed(home: UUID, after: str) -> list[tuple[str, bytes]]:
 def _walk(home: HomeId, found: _Run) -> bool:
     """Marks what some nodes name; False when no node is left to be walked."""
     rows = Chunk.objects.filter(tenant=home, to_walk=True).order_by("id")
-    nodes = {bytes(digest): pk for pk, digest in rows.values_list("pk", "digest")[:WALK_STEP]}
+    page = list(rows.values_list("pk", "digest", "pack")[:WALK_STEP])
+    nodes = {bytes(digest): pk for pk, digest, _ in page}
     if not nodes:
         return False
     try:
@@ -172,6 +173,8 @@ def _walk(home: HomeId, found: _Run) -> bool:
             f"`manage.py verifystorage --repair`. ({error})"
         ) from error
     named = {digest for node in loaded.values() for digest in node.node.refs}
+    # Whoever gives a leaf a pack after this sees that the leaf was reached (`leaf_packs`).
+    named.update(bytes(pack) for _, _, pack in page if pack)
     with transaction.atomic():
         lock_home(home)
         mine = collection_of(home).filter(run=found.run).exclude(phase=CollectionPhase.IDLE)

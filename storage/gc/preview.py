@@ -117,7 +117,9 @@ def _reach_below(home: HomeId, digests: set[bytes], reached: set[bytes]) -> None
         below: set[bytes] = set()
         for batch in batches(ahead - reached, 200):
             nodes = Chunk.objects.filter(tenant=home, home=home, digest__in=batch, node_level__isnull=False)
-            homes = {bytes(digest): home for digest in nodes.values_list("digest", flat=True)}
+            found = list(nodes.values_list("digest", "pack"))
+            homes = {bytes(digest): home for digest, _ in found}
+            below.update(bytes(pack) for _, pack in found if pack)
             for loaded in load_nodes(homes).values():
                 below.update(loaded.node.refs)
             reached.update(batch)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from django.db import IntegrityError, transaction
+from django.utils import timezone
 
 from storage.chunks import HomeId, mend, store_key
 from storage.codec import CHUNK_BYTES, decode_frame, digest_of, encode_frame
 from storage.errors import BadChunk, BadPack, ChunkNotFound
 from storage.gc.barrier import note_garbage, shade
+from storage.gc.sweep import delete_claimed
 from storage.gc.verify import BROKEN, CONDEMNED, MISSING, NO_ROW, Damage, read_object
 from storage.models import Chunk, ChunkState, Collection, ImageVersion
 from storage.packs import MAX_PACK_BYTES, decode_pack
@@ -27,8 +29,12 @@ def repair(damages: Iterable[Damage], *, acting_user: User | None) -> list[Damag
     None is the command line. Raises `PermissionDenied`, `StoreUnavailable`.
     """
     require_site_admin(acting_user, "repair the storage")
-    todo = list(damages)
-    mended = [damage for damage in todo if _restore_row(damage)]
+    found = list(damages)
+    mended = [damage for damage in found if damage.is_pack]
+    for damage in mended:
+        _drop_pack(damage)
+    todo = [damage for damage in found if not damage.is_pack]
+    mended += [damage for damage in todo if _restore_row(damage)]
     for damage, raw in _other_copies([damage for damage in todo if damage.what in {MISSING, BROKEN}]):
         mend(damage.home, damage.digest, encode_frame(raw))
         mended.append(damage)
@@ -36,6 +42,23 @@ def repair(damages: Iterable[Damage], *, acting_user: User | None) -> list[Damag
         digests = [damage.digest.hex() for damage in mended[:1000]]
         record("repair_storage", acting_user=acting_user, count=len(mended), chunks=digests)
     return mended
+
+
+def _drop_pack(damage: Damage) -> None:
+    """A leaf without a pack gets a new one when it is next asked for."""
+    now = timezone.now()
+    with transaction.atomic():
+        lock_home(damage.home)
+        Chunk.objects.filter(tenant=damage.home, pack=damage.digest).update(pack=None)
+        rows = Chunk.objects.filter(tenant=damage.home, digest=damage.digest)
+        row = rows.exclude(state=ChunkState.DELETED).first()
+        if row is None:
+            return
+        if row.state in {ChunkState.PENDING, ChunkState.LIVE}:
+            charge(damage.home, used=-row.stored_size, condemned=row.stored_size)
+        row.state, row.state_at = ChunkState.DELETED, now
+        row.save(update_fields=["state", "state_at"])
+    delete_claimed(damage.home, [(row.pk, damage.digest)], now)
 
 
 def _restore_row(damage: Damage) -> bool:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from django.db.models import F, Max, Min, Q, QuerySet
 
 from storage.chunks import HomeId, find_rows, store_key
-from storage.codec import BLOCK, decode_verified
+from storage.codec import BLOCK, CHUNK_BYTES, decode_verified
 from storage.errors import BadChunk, BadIndex, ChunkNotFound
 from storage.gc import roots
 from storage.gc.versions import digests_of, kept_versions
@@ -33,6 +33,9 @@ NO_ROW = "something alive names it, but it has no row"
 CONDEMNED = "something alive names it, but it is condemned"
 TOO_SHORT = "something alive names more blocks than it has"
 
+# In place of a node's level: a data chunk, the pack of a leaf.
+_DATA, _PACK = -1, -2
+
 
 @dataclass(frozen=True)
 class Damage:
@@ -42,6 +45,8 @@ class Damage:
     digest: bytes
     what: str
     level: int | None = None
+    # The pack of a leaf: nobody reads anything else for the want of it.
+    is_pack: bool = False
 
 
 @dataclass
@@ -120,12 +125,15 @@ def _check_rows(page: list[Chunk], checked: Checked) -> None:
         checked.stored_bytes += row.stored_size
         if isinstance(outcome, str):
             if _is_there_still(row):
-                damaged.append(Damage(row.home_id, bytes(row.digest), outcome, row.node_level))
+                is_pack = row.home_id is not None and row.raw_size > CHUNK_BYTES
+                damaged.append(Damage(row.home_id, bytes(row.digest), outcome, row.node_level, is_pack))
         elif row.node_level is not None and row.state == ChunkState.LIVE:
             try:
                 named[row.home_id].extend(_named_by(outcome, row.node_level))
             except BadIndex:
                 damaged.append(Damage(row.home_id, bytes(row.digest), BROKEN, row.node_level))
+            if row.pack:
+                named[row.home_id].append((_PACK, bytes(row.pack), 0))
     found = [damage for home, refs in named.items() for damage in _check_named(home, refs)]
     if found:
         damaged.extend(_still_damaged(page, outcomes, found))
@@ -136,8 +144,9 @@ def _check_rows(page: list[Chunk], checked: Checked) -> None:
 def _still_damaged(page: list[Chunk], outcomes: list[bytes | str], damages: list[Damage]) -> Iterator[Damage]:
     """Those that a node names which is alive still; one that was purged since may name what is condemned."""
     pks = [row.pk for row in page]
-    living = set(Chunk.objects.filter(pk__in=pks, state=ChunkState.LIVE).values_list("pk", flat=True))
-    named: set[bytes] = set()
+    rows = Chunk.objects.filter(pk__in=pks, state=ChunkState.LIVE)
+    living = dict(rows.values_list("pk", "pack"))
+    named = {bytes(pack) for pack in living.values() if pack}
     for row, outcome in zip(page, outcomes, strict=True):
         if row.pk in living and row.node_level is not None and isinstance(outcome, bytes):
             named.update(decode_node(outcome).refs)
@@ -161,13 +170,13 @@ def _is_there_still(row: Chunk) -> bool:
 
 
 def _named_by(raw: bytes, level: int) -> Iterator[tuple[int, bytes, int]]:
-    """`(level, digest, blocks)` of what a node names; level -1: a data chunk of that many blocks at least."""
+    """`(level, digest, blocks)` of what a node names; of a data chunk how many blocks it has at least."""
     node = decode_node(raw)
     if node.level != level:
         raise BadIndex
     if isinstance(node, Leaf):
         for digest, blocks in zip(node.refs, node.blocks_of_refs(), strict=True):
-            yield -1, digest, blocks
+            yield _DATA, digest, blocks
     elif isinstance(node, Interior):
         for digest in node.refs:
             yield level - 1, digest, 0
@@ -179,10 +188,10 @@ def _check_named(home: HomeId, refs: list[tuple[int, bytes, int]]) -> Iterator[D
         place = rows.get(digest) if level < 0 else rows.get_node(digest, level)
         expected = level if level >= 0 else None
         if place is None:
-            yield Damage(home, digest, NO_ROW, expected)
+            yield Damage(home, digest, NO_ROW, expected, level == _PACK)
         elif place.state == ChunkState.CONDEMNED:
-            yield Damage(home, digest, CONDEMNED, expected)
-        elif level < 0 and place.raw_size < blocks * BLOCK:
+            yield Damage(home, digest, CONDEMNED, expected, level == _PACK)
+        elif level == _DATA and place.raw_size < blocks * BLOCK:
             yield Damage(place.home, digest, TOO_SHORT)
 
 
@@ -212,14 +221,14 @@ def _check_roots(checked: Checked) -> None:
 
 
 def _all_roots() -> Iterator[tuple[HomeId, bytes, int]]:
-    """`(home, digest, level)`; for what images name besides, level -1."""
+    """`(home, digest, level)`; what images name besides is data."""
     for version in kept_versions().iterator(chunk_size=PAGE):
         levels = {
             version.disk_root: root_level(version.disk_blocks),
             version.memory_root: root_level(version.memory_blocks),
         }
         for digest in digests_of(version):
-            yield None, digest, levels.get(digest.hex(), -1)
+            yield None, digest, levels.get(digest.hex(), _DATA)
     for source in roots.sources:
         for found in source.all_roots():
             yield found.home, bytes.fromhex(found.root), root_level(found.blocks)

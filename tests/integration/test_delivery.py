@@ -16,11 +16,22 @@ from pytest_django.fixtures import Settings
 
 from sessions.actions.vms import create_vm
 from sessions.models import VM
-from storage.codec import encode_frame
+from storage.codec import decode_frame, encode_frame
+from storage.packs import MAX_PACK_BYTES, decode_pack
 from storage.signing import LIFE_S, STEP_S, sign_path, sign_until
 from storage.stores import get_store
+from storage.tasks import pack_leaves_task
 from tests.support.cdn import SIGNING_KEY, Cdn, CountingServer
-from tests.support.machines import block, bring, digest_of, make_image, make_token, make_user, save
+from tests.support.machines import (
+    MEMORY_BLOCKS,
+    block,
+    bring,
+    digest_of,
+    make_image,
+    make_token,
+    make_user,
+    save,
+)
 from webvm.accounts.models import Membership, Role, Tenant, User
 from webvm.asgi import application
 
@@ -60,6 +71,18 @@ class World:
         urls: dict[str, str] = answer.json()["urls"]
         return urls
 
+    def save_memory(self) -> None:
+        """A snapshot whose whole memory is private."""
+        changed = self.machine.memory.write({n: block(f"page {n}") for n in range(MEMORY_BLOCKS)})
+        self.snapshot = save(self.vm, self.machine, "two", self.owner, extra=changed)
+
+    def locate_memory(self, user: User) -> tuple[dict[str, str], dict[str, str]]:
+        """The private chunks of its memory by digest, and its packs by leaf."""
+        body = {"snapshot": str(self.snapshot.pk), "device": "memory", "leaves": [0, 1]}
+        answer = self.api(user, "POST", f"/vms/{self.vm.pk}/locate", body)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["urls"], answer.json()["packs"]
+
     def get(self, url: str, **headers: str) -> tuple[httpx.Response, bytes]:
         """The answer and its bytes as they were sent."""
         with self.cdn_client.stream("GET", url, headers={**ZSTD, **headers}) as response:
@@ -96,6 +119,50 @@ def test_a_second_visitors_chunks_all_come_from_the_cache(world: World) -> None:
             assert world.get(url)[0].status_code == 200
         asked = len(world.app.chunk_requests) - before
         assert asked == (len(urls) + len(public) if visitor is world.owner else 0)
+
+
+def test_a_second_visitors_packs_all_come_from_the_cache(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, list[str]]] = []
+    monkeypatch.setattr(pack_leaves_task, "delay", lambda *args: asked.append(args))
+    friend = world.join("bob@example.org")
+    world.save_memory()
+    assert world.locate_memory(world.owner)[1] == {}
+    for args in asked:
+        pack_leaves_task(*args)
+    for visitor in (world.owner, friend):
+        before = len(world.app.chunk_requests)
+        urls, packs = world.locate_memory(visitor)
+        assert len(packs) == 2
+        brought: set[str] = set()
+        for url in packs.values():
+            response, body = world.get(url)
+            assert response.status_code == 200, body
+            assert response.headers["Cache-Control"] == "private, max-age=31536000, immutable"
+            assert response.headers["Content-Encoding"] == "zstd"
+            brought |= {digest.hex() for digest in decode_pack(decode_frame(body, MAX_PACK_BYTES))}
+            raw = world.get(url, **{"Accept-Encoding": "gzip"})[1] if visitor is world.owner else b""
+            assert not raw or decode_pack(raw)
+        assert brought == set(urls)
+        made = len(world.app.chunk_requests) - before
+        assert made == (2 * len(packs) if visitor is world.owner else 0)
+    # The same right, the same end: without one, with another's, and for who has lost it.
+    _, packs = world.locate_memory(friend)
+    first, second = packs.values()
+    key = urlsplit(first).path.removeprefix("/chunks/")
+    stranger = create_vm("tiny", acting_user=make_user("eve@example.org"))
+    theirs = urlsplit(sign_path(f"t/{stranger.tenant_id}/{'0' * 64}")).query
+    for path in (key, f"{key}?{theirs}"):
+        assert world.get(world.cdn.chunk_base_url + path)[0].status_code == 404
+    direct = second.replace(world.cdn.url, world.app.url)
+    assert world.get(direct)[0].status_code == 200
+    Membership.objects.filter(user=friend, tenant=world.vm.tenant).delete()
+    revoked_at = time.monotonic()
+    while world.get(direct)[0].status_code == 200:
+        assert time.monotonic() - revoked_at < 1
+        time.sleep(0.02)
+    assert world.get(first)[0].status_code == 200, "in the CDN's cache until the signature ends"
 
 
 def test_a_chunk_passes_through_untouched_and_may_be_kept_for_ever(world: World) -> None:

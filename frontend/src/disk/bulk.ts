@@ -14,6 +14,8 @@ const MANY = 16;
 /** The service's limit of chunks in a bundle, and how many bundles are under way together. */
 const MAX_BUNDLE = 64;
 const BUNDLES = 3;
+/** A leaf's pack that says nothing for so long is given up, ms: its chunks are had singly, so it is worth less patience. */
+const PACK_TIMEOUT = 5_000;
 
 /** What the source lends. */
 export interface BulkOptions {
@@ -50,7 +52,7 @@ export class Bulk {
 
   /**
    * Brings many chunks into memory: from the shelf, an entry of the cache that holds those of the last time together; singly from
-   * the cache; in bundles. What cannot be had so, or does not verify, is left out: `get` has it.
+   * the cache; in packs of leaves or in bundles. What cannot be had so, or does not verify, is left out: `get` has it.
    */
   async getMany(
     wanted: ReadonlyMap<string, Place>,
@@ -63,8 +65,8 @@ export class Bulk {
     const all = [...missing.keys()];
     const take: Take = async (digest, raw) => {
       const place = missing.get(digest);
-      if (!place || (await sha256(raw)) !== digest) return;
-      missing.delete(digest);
+      // A chunk may come twice at once: in the packs of two leaves.
+      if (!place || (await sha256(raw)) !== digest || !missing.delete(digest)) return;
       this.options.keep(digest, raw, this.options.locator.isPublic(digest, place));
       progress();
     };
@@ -79,6 +81,7 @@ export class Bulk {
         progress();
       }),
     );
+    if (missing.size >= MANY) await this.fetchPacks(wanted, missing, kind, take);
     if (missing.size >= MANY) await this.fetchBundles(missing, kind, take);
     this.options.write(async (cache) => {
       const chunks = all.map((digest) => [digest, this.options.has(digest)] as const);
@@ -100,6 +103,57 @@ export class Bulk {
       await this.options.cache?.delete(shelf);
     }
     await Promise.all(checks);
+  }
+
+  /** The packs of those leaves of which more than half is missing. */
+  private async fetchPacks(
+    wanted: ReadonlyMap<string, Place>,
+    missing: ReadonlyMap<string, Place>,
+    kind: Kind,
+    take: Take,
+  ): Promise<void> {
+    const { locator } = this.options;
+    // How many private chunks the leaves with a pack have, and how many of them are missing; leaves may share a pack.
+    const packs = new Map<string, { all: number; missing: number }>();
+    for (const [digest, place] of wanted) {
+      const url = locator.pack(place);
+      if (url === undefined || locator.isPublic(digest, place)) continue;
+      const count = packs.get(url) ?? { all: 0, missing: 0 };
+      packs.set(url, count);
+      count.all++;
+      if (missing.has(digest)) count.missing++;
+    }
+    const fetches: Promise<void>[] = [];
+    for (const [url, count] of packs) {
+      if (count.missing * 2 <= count.all) continue;
+      const fetch = (): Promise<void> => this.fetchLeafPack(url, missing, kind, take);
+      // A pack is only a faster way to chunks that can be had singly.
+      fetches.push(this.options.gate.run(fetch).catch(() => undefined));
+    }
+    await Promise.all(fetches);
+  }
+
+  private async fetchLeafPack(
+    url: string,
+    missing: ReadonlyMap<string, Place>,
+    kind: Kind,
+    take: Take,
+  ): Promise<void> {
+    if (missing.size === 0) return;
+    this.options.traffic[kind].requests++;
+    const { response, touch, done } = await request(this.options.fetch, url, {}, PACK_TIMEOUT);
+    const checks: Promise<void>[] = [];
+    try {
+      if (!response.body) return;
+      const count = (piece: Uint8Array): void => {
+        touch();
+        this.options.traffic[kind].bytes += piece.length;
+      };
+      for await (const { digest, raw } of readPack(response.body, count)) checks.push(take(digest, raw));
+    } finally {
+      done();
+      await Promise.all(checks);
+    }
   }
 
   private async fetchBundles(missing: ReadonlyMap<string, Place>, kind: Kind, take: Take): Promise<void> {

@@ -14,7 +14,12 @@ export interface Place {
 export type Locate = (
   device: Device,
   leaves: number[],
-) => Promise<{ nodes: Record<string, string>; urls: Record<string, string>; expires_in?: number }>;
+) => Promise<{
+  nodes: Record<string, string>;
+  urls: Record<string, string>;
+  packs?: Record<string, string>;
+  expires_in?: number;
+}>;
 
 /** Leaves asked for at once: the one that is needed and those behind it, which a reader is likely to want next. */
 const BATCH = 8;
@@ -53,6 +58,8 @@ export class Locator {
   private readonly replaced = new Map<Device, Set<number>>();
   private readonly now: () => number;
   private readonly urls = new Map<string, { url: string; expires: number }>();
+  /** Packs of leaves' private chunks. */
+  private readonly packs = new Map<string, { url: string; expires: number }>();
   private readonly nodes = new Map<string, Uint8Array>();
   /** Leaves that the server has been asked for, and until when its answer is good. */
   private readonly located = new Map<string, number>();
@@ -88,6 +95,12 @@ export class Locator {
     return this.urls.get(digest)?.url ?? this.publicUrl(digest);
   }
 
+  /** Where most of the leaf's private chunks are in one object, as far as the server has told. */
+  pack(place: Place): string | undefined {
+    const known = this.packs.get(key(place));
+    return known && known.expires > this.now() ? known.url : undefined;
+  }
+
   /** Whether everybody may read the chunk; false when that is not known. */
   isPublic(digest: string, place?: Place): boolean {
     if (!place || this.isPublicLeaf(place)) return true;
@@ -111,6 +124,7 @@ export class Locator {
       for (const leaf of replaced[device]) {
         this.replaced.get(device)?.add(leaf);
         this.located.delete(key({ device, leaf }));
+        this.packs.delete(key({ device, leaf }));
       }
     }
   }
@@ -156,7 +170,11 @@ export class Locator {
     const life = answer.expires_in === undefined ? DEFAULT_LIFE : answer.expires_in * 1000;
     const expires = this.now() + Math.max(life / 2, life - MARGIN);
     for (const [digest, url] of Object.entries(answer.urls)) this.urls.set(digest, { url, expires });
-    for (const leaf of leaves) this.located.set(key({ device, leaf }), expires);
+    for (const leaf of leaves) {
+      this.located.set(key({ device, leaf }), expires);
+      const url = answer.packs?.[leaf];
+      if (url) this.packs.set(key({ device, leaf }), { url, expires });
+    }
   }
 }
 

@@ -73,6 +73,8 @@ export interface LocateAnswer {
   nodes: Record<string, string>;
   /** digest → URL of a private chunk */
   urls: Record<string, string>;
+  /** leaf number → URL of a pack of private chunks */
+  packs?: Record<string, string>;
   /** Seconds for which the URLs are good. */
   expires_in?: number;
 }

@@ -22,6 +22,8 @@ export class ChunkServer {
   /** Chunks that are only at a signed URL; the signature that is good now. */
   readonly private = new Set<string>();
   signature = 1;
+  /** Packs of private chunks, by leaf. */
+  readonly packs = new Map<number, string>();
   locates = 0;
   bundles = 0;
   bundling: "served" | "refused" | "cut" = "served";
@@ -74,7 +76,12 @@ export class ChunkServer {
     root: string,
     blocks: number,
     leaves: number[],
-  ): Promise<{ nodes: Record<string, string>; urls: Record<string, string>; expires_in: number }> {
+  ): Promise<{
+    nodes: Record<string, string>;
+    urls: Record<string, string>;
+    packs: Record<string, string>;
+    expires_in: number;
+  }> {
     this.locates++;
     const nodes: Record<string, string> = {};
     const urls: Record<string, string> = {};
@@ -88,7 +95,12 @@ export class ChunkServer {
         if (this.private.has(digest)) urls[digest] = `/chunks/t/home/${digest}?s=${this.signature}`;
       }
     }
-    return { nodes, urls, expires_in: 300 };
+    const packs: Record<string, string> = {};
+    for (const leaf of leaves) {
+      const pack = this.packs.get(leaf);
+      if (pack) packs[leaf] = `/chunks/t/home/${pack}?s=${this.signature}`;
+    }
+    return { nodes, urls, packs, expires_in: 300 };
   }
 
   chunk(digest: string): Uint8Array {
