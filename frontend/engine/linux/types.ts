@@ -85,6 +85,8 @@ export interface OpenFile {
   readonly inode: Inode;
   /** The path walked to it, as /proc/self/fd shows it. */
   readonly name: ByteString;
+  /** Devices only: lseek answers 0 instead of ESPIPE. */
+  readonly seekable?: boolean;
   release(): void;
 }
 

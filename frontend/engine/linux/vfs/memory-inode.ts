@@ -11,6 +11,10 @@ import type { MemoryFileSystem } from "./memory-fs.ts";
 import { eachPage, Pages } from "./pages.ts";
 
 const MOST_SIZE = 2 ** 43;
+const F_SEAL_SHRINK = 2;
+const F_SEAL_GROW = 4;
+const F_SEAL_WRITE = 8;
+const F_SEAL_FUTURE_WRITE = 16;
 
 export class MemoryInode extends FsInode {
   readonly fs: MemoryFileSystem;
@@ -29,6 +33,8 @@ export class MemoryInode extends FsInode {
   #target: ByteString;
   readonly #pages = new Pages();
   #xattrs: Map<ByteString, Uint8Array> | undefined;
+  /** F_SEAL_* of a memfd; undefined: no memfd. */
+  seals: number | undefined;
   readonly lower: Lower | undefined;
   /** Up to here a page that is not in memory is the lower file's. */
   #lowerSize = 0;
@@ -149,6 +155,8 @@ export class MemoryInode extends FsInode {
   override write(position: number, from: Uint8Array): number {
     if (position + from.length > MOST_SIZE) throw new Errno(E.FBIG);
     if (from.length === 0) return 0;
+    this.#mustBeUnsealed(F_SEAL_WRITE | F_SEAL_FUTURE_WRITE);
+    if (position + from.length > this.size) this.#mustBeUnsealed(F_SEAL_GROW);
     const first = Math.floor(position / PAGE_SIZE);
     const last = Math.floor((position + from.length - 1) / PAGE_SIZE);
     this.#reserve(first, last);
@@ -160,6 +168,10 @@ export class MemoryInode extends FsInode {
     this.version += 1;
     this.touch();
     return from.length;
+  }
+
+  #mustBeUnsealed(seals: number): void {
+    if (((this.seals ?? 0) & seals) !== 0) throw new Errno(E.PERM);
   }
 
   /** Room for those pages, or ENOSPC. */
@@ -185,7 +197,9 @@ export class MemoryInode extends FsInode {
 
   override truncate(size: number): void {
     if (size > MOST_SIZE) throw new Errno(E.FBIG);
+    if (size > this.size) this.#mustBeUnsealed(F_SEAL_GROW);
     if (size < this.size) {
+      this.#mustBeUnsealed(F_SEAL_SHRINK);
       const edge = size % PAGE_SIZE;
       if (edge !== 0 && size < this.#lowerSize) {
         const index = Math.floor(size / PAGE_SIZE);
@@ -216,6 +230,8 @@ export class MemoryInode extends FsInode {
       throw new Errno(E.OPNOTSUPP);
     }
     if (end > MOST_SIZE) throw new Errno(E.FBIG);
+    if (action !== 0) this.#mustBeUnsealed(F_SEAL_WRITE | F_SEAL_FUTURE_WRITE);
+    if (end > this.size && !keep) this.#mustBeUnsealed(F_SEAL_GROW);
     if (action !== 0) this.#zero(offset, Math.min(end, this.size));
     if (action !== FALLOC_FL_PUNCH_HOLE && !keep && end > this.size) this.#size = end;
     this.version += 1;

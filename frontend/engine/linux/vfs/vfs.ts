@@ -16,6 +16,8 @@ export class Vfs {
   readonly mounts: Mount[] = [];
   /** Terminals' names, which io/ makes and removes. */
   devpts: MemoryFileSystem | undefined;
+  /** Where memfds are. */
+  hidden: Mount | undefined;
   #nextMount = 20;
   /** Minor numbers of file systems without a device; below are the pseudo file systems' of io/. */
   #nextDevice = 0x20;
