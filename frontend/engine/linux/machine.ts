@@ -10,6 +10,7 @@ import { cloneCalls } from "./syscalls/clone.ts";
 import { epollCalls } from "./syscalls/epoll.ts";
 import { eventCalls } from "./syscalls/events.ts";
 import { executionCalls } from "./syscalls/execution.ts";
+import { fileCalls } from "./syscalls/files.ts";
 import { futexCalls } from "./syscalls/futex.ts";
 import { identityCalls } from "./syscalls/identity.ts";
 import { memoryCalls } from "./syscalls/memory.ts";
@@ -59,6 +60,7 @@ export class Machine {
       epollCalls,
       eventCalls,
       executionCalls,
+      fileCalls,
       futexCalls,
       identityCalls,
       memoryCalls,

@@ -1,6 +1,15 @@
 /** System calls on files of a tmpfs and of a host directory, as programs make them. */
 
-import { chmodSync, mkdtempSync, mkdirSync, rmSync, symlinkSync, writeFileSync, linkSync, statSync } from "node:fs";
+import {
+  chmodSync,
+  mkdtempSync,
+  mkdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+  linkSync,
+  statSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
