@@ -95,8 +95,11 @@ u32 run_core(u64 budget) {
   g.limit = cpu.instructions + budget;
   while (cpu.exit_reason == EXIT_NONE) {
     if (g.system_flags & FLAG_T) {
+      // its end is the budget's, or it leaves
       Block* const block = single_block(cpu.rip);
-      if (block != nullptr && execute(block) == EXIT_NONE) cpu.exit_reason = EXIT_TRAP;
+      g.limit = cpu.instructions + 1;
+      if (block != nullptr) execute(block);
+      if (cpu.exit_reason == EXIT_NONE || cpu.exit_reason == EXIT_BUDGET) cpu.exit_reason = EXIT_TRAP;
       continue;
     }
     Block* const block = find_block(cpu.rip);
