@@ -155,7 +155,7 @@ Handler arithmetic_handler(const Insn& insn) {
 
 Handler integer_handler(const Insn& insn) {
   constexpr Handler (*units[])(const Insn&) = {arithmetic_handler, multiply_handler, shift_handler,  bit_handler,
-                                               exchange_handler,   stack_handler,    string_handler, system_handler};
+                                               exchange_handler,   stack_handler,    repeat_handler, system_handler};
   for (const auto unit : units)
     if (const Handler handler = unit(insn)) return handler;
   return nullptr;

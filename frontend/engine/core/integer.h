@@ -8,7 +8,7 @@ Handler shift_handler(const Insn&);
 Handler bit_handler(const Insn&);
 Handler exchange_handler(const Insn&);
 Handler stack_handler(const Insn&);
-Handler string_handler(const Insn&);
+Handler repeat_handler(const Insn&);
 Handler system_handler(const Insn&);
 
 /// Calls `f` with a value of the unsigned type of `size` bytes and its result as 64 bits.

@@ -144,7 +144,7 @@ bool scan(Cpu& cpu, const Insn& insn) {
 
 }  // namespace
 
-Handler string_handler(const Insn& insn) {
+Handler repeat_handler(const Insn& insn) {
   switch (insn.mnemonic) {
     case Mnemonic::Movs: return movs;
     case Mnemonic::Stos: return stos;
