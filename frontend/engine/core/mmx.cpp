@@ -12,7 +12,7 @@ bool emms(Cpu& cpu, const Insn&) {
 
 /// In the order of how often programs use them. Most groups have instructions of both register files.
 constexpr Handler (*kGroups[])(const Insn&) = {
-  move_handler, lanes_handler, shuffle_handler, float_handler, compare_handler, convert_handler, sse4_handler, string_handler,
+  move_handler, lanes_handler, shuffle_handler, float_handler, compare_handler, convert_handler, sse4_handler, sse_string_handler,
 };
 
 }  // namespace

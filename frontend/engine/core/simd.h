@@ -68,4 +68,4 @@ Handler float_handler(const Insn&);    // sse_float.cpp
 Handler compare_handler(const Insn&);  // sse_compare.cpp
 Handler convert_handler(const Insn&);  // sse_convert.cpp: XMM and MMX
 Handler sse4_handler(const Insn&);     // sse4.cpp
-Handler string_handler(const Insn&);   // sse_string.cpp
+Handler sse_string_handler(const Insn&);   // sse_string.cpp

@@ -92,7 +92,7 @@ bool compare_strings(Cpu& cpu, const Insn& insn) {
 
 }  // namespace
 
-Handler string_handler(const Insn& insn) {
+Handler sse_string_handler(const Insn& insn) {
   switch (insn.mnemonic) {
     case Mnemonic::Pcmpistri: return compare_strings<false, false>;
     case Mnemonic::Pcmpistrm: return compare_strings<false, true>;
