@@ -132,7 +132,7 @@ function readlink(task: Task, dirfd: number, path: number, address: number, size
   const place = placeAt(task, dirfd, name, name === "" ? C.AT_EMPTY_PATH : 0, false);
   const inode = place?.dentry.inode;
   if (inode === undefined || !inode.isSymlink) throw new Errno(name === "" ? E.NOENT : E.INVAL);
-  const target = Uint8Array.from(inode.readlink().slice(0, size), (c) => c.charCodeAt(0));
+  const target = Uint8Array.from(inode.readlink(task.process).slice(0, size), (c) => c.charCodeAt(0));
   task.memory.writable(address, target.length).set(target);
   return target.length;
 }

@@ -6,6 +6,7 @@
 import { E, Errno } from "../errno.ts";
 import type { ByteString, Inode, OpenFile, Stat, Task, Time } from "../types.ts";
 import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "./constants.ts";
+import type { Walker } from "./context.ts";
 import type { Location } from "./mounts.ts";
 
 export interface StatFs {
@@ -135,12 +136,13 @@ export abstract class FsInode implements Inode {
     return empty;
   }
 
-  readlink(): ByteString {
+  /** `walker`: who asks, where the text depends on that (/proc/self). */
+  readlink(_walker?: Walker): ByteString {
     throw new Errno(E.INVAL);
   }
 
   /** A magic link's target (/proc/self/fd/1, /proc/self/exe): a place, whatever its text says. */
-  follow(_task: Task | undefined): Location | undefined {
+  follow(_walker: Walker): Location | undefined {
     return undefined;
   }
 

@@ -126,9 +126,11 @@ export function openLocation(task: Task, place: Location, flags: number): OpenFi
 function openInode(task: Task, place: Location, inode: FsInode, flags: number): OpenFile {
   const { devices } = place.mount.vfs;
   const kept = flags & KEPT;
+  const special = inode.open(task, flags, place);
+  if (special !== undefined) return special;
   switch (inode.mode & C.S_IFMT) {
     case C.S_IFDIR:
-      return inode.open(task, flags, place) ?? new DirectoryFile(place, kept);
+      return new DirectoryFile(place, kept);
     case C.S_IFCHR:
       if ((place.mount.flags & MS_NODEV) !== 0) throw new Errno(E.ACCES);
       return devices.openCharacter(task, inode, flags, nameOf(task, place));
@@ -136,8 +138,6 @@ function openInode(task: Task, place: Location, inode: FsInode, flags: number): 
       if (devices.fifo === undefined) throw new Errno(E.NXIO);
       return devices.fifo(task, inode, flags, nameOf(task, place));
     case C.S_IFREG: {
-      const special = inode.open(task, flags, place);
-      if (special !== undefined) return special;
       if ((flags & C.O_TRUNC) !== 0 && inode.size > 0) {
         inode.truncate(0);
         notify(place, IN_MODIFY);

@@ -14,12 +14,10 @@ export interface RootOptions {
   root: (vfs: Vfs) => FileSystem;
   /** As /proc/mounts shows it. */
   source?: ByteString;
-  /** Makes what is mounted at /proc and /sys. */
-  proc?: (vfs: Vfs) => FileSystem;
-  sys?: (vfs: Vfs) => FileSystem;
 }
 
-const COMMON = MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RELATIME;
+/** Of /proc and /sys. */
+export const KERNEL_FLAGS = MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RELATIME;
 
 export function makeRoot(options: RootOptions): Vfs {
   const vfs = new Vfs(options.now);
@@ -32,12 +30,11 @@ export function makeRoot(options: RootOptions): Vfs {
     const shm = new MemoryFileSystem(vfs, { mode: 0o1777 });
     mountUnder(vfs, dev, "shm", "tmpfs", MS_NOSUID | MS_NODEV | MS_RELATIME, shm);
   }
-  if (options.proc !== undefined) mountAt(vfs, "proc", "proc", COMMON, options.proc(vfs));
-  if (options.sys !== undefined) mountAt(vfs, "sys", "sysfs", COMMON, options.sys(vfs));
   return vfs;
 }
 
-function mountAt(
+/** On a directory of the root. */
+export function mountAt(
   vfs: Vfs,
   name: ByteString,
   source: ByteString,

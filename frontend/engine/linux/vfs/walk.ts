@@ -80,10 +80,10 @@ export function followLast(
 ): Last | Location {
   const links = last.links + 1;
   if (links > MOST_SYMLINKS) throw new Errno(E.LOOP);
-  const magic = link.dentry.inode.follow(options.task);
+  const magic = link.dentry.inode.follow(walker);
   if (magic !== undefined) return magic;
   mayFollow(walker, last.directory.dentry, link, options.identity ?? identityOf(walker.credentials));
-  const target = link.dentry.inode.readlink();
+  const target = link.dentry.inode.readlink(walker);
   const next = walkToLast(walker, target, { ...options, from: last.directory }, links);
   return last.slashes ? { ...next, slashes: true } : next;
 }
