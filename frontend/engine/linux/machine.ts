@@ -28,6 +28,7 @@ import { Descriptors } from "./vfs/descriptors.ts";
 import { executableAt, openExecutable } from "./vfs/open.ts";
 import { PlacedFile } from "./vfs/open-files.ts";
 import type { ThreadGroup } from "./process.ts";
+import { mountKernelFiles } from "./vfs/proc/filesystem.ts";
 import type { Vfs } from "./vfs/vfs.ts";
 import { walk } from "./vfs/walk.ts";
 
@@ -73,6 +74,7 @@ export class Machine {
       waitingCalls,
     );
     this.kernel = new LinuxKernel(host, { openExecutable: findExecutable }, module, calls);
+    mountKernelFiles(vfs, this.kernel);
     this.io = installDevices(this.kernel, vfs);
   }
 
