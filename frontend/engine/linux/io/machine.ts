@@ -1,6 +1,8 @@
 /** What io/ keeps for a machine as a whole. */
 
 import type { Kernel } from "../types.ts";
+import { Ports } from "./sockets/ports.ts";
+import type { UnixNames } from "./sockets/unix-names.ts";
 import { Console } from "./tty/console.ts";
 import type { Terminal } from "./tty/terminal.ts";
 import { Pty } from "./tty/pty.ts";
@@ -14,6 +16,9 @@ export class IoMachine {
   readonly kernel: Kernel;
   readonly consoles: Console[];
   readonly ptys = new Map<number, Pty>();
+  readonly unixNames: UnixNames = new Map();
+  readonly tcp = new Ports();
+  readonly udp = new Ports();
 
   constructor(kernel: Kernel) {
     this.kernel = kernel;
