@@ -14,10 +14,12 @@ import { fileCalls } from "./syscalls/files.ts";
 import { futexCalls } from "./syscalls/futex.ts";
 import { identityCalls } from "./syscalls/identity.ts";
 import { memoryCalls } from "./syscalls/memory.ts";
+import { messageCalls } from "./syscalls/messages.ts";
 import { pipeCalls } from "./syscalls/pipes.ts";
 import { pollingCalls } from "./syscalls/polling.ts";
 import { schedulingCalls } from "./syscalls/scheduling.ts";
 import { signalCalls } from "./syscalls/signals.ts";
+import { socketCalls } from "./syscalls/sockets.ts";
 import { systemCalls } from "./syscalls/system.ts";
 import { composeCalls } from "./syscalls/table.ts";
 import { timerCalls } from "./syscalls/timers.ts";
@@ -65,10 +67,12 @@ export class Machine {
       futexCalls,
       identityCalls,
       memoryCalls,
+      messageCalls,
       pipeCalls,
       pollingCalls,
       schedulingCalls,
       signalCalls,
+      socketCalls,
       systemCalls,
       timerCalls,
       waitingCalls,

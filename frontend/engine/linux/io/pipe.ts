@@ -16,7 +16,7 @@ import {
   SIGPIPE,
   WRITABLE,
 } from "./constants.ts";
-import { PseudoFile, refusePosition } from "./pseudo.ts";
+import { PseudoFile, refusePosition, takeProgress } from "./pseudo.ts";
 
 /** Writes up to this size are never mixed with others'. */
 export const PIPE_BUF = 4096;
@@ -173,7 +173,7 @@ export class PipeFile extends PseudoFile {
     refusePosition(position);
     this.mustWrite();
     if (from.length === 0) return 0;
-    let done = task.restart?.done ?? 0;
+    let done = takeProgress(task);
     try {
       // What is not longer than PIPE_BUF goes as a whole.
       const wanted = from.length <= PIPE_BUF ? Math.min(from.length, this.pipe.capacity) : 1;

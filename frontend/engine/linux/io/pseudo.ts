@@ -123,3 +123,14 @@ export abstract class PseudoFile implements OpenFile {
 export function refusePosition(position: number | null): void {
   if (position !== null) throw new Errno(E.SPIPE);
 }
+
+/**
+ * Bytes that earlier attempts of this call have moved. They count once: a call that moves more afterwards begins anew; who
+ * blocks with some done notes them again.
+ */
+export function takeProgress(task: Task): number {
+  const done = task.restart?.done;
+  if (done === undefined) return 0;
+  delete task.restart!.done;
+  return done;
+}

@@ -1,6 +1,7 @@
 /** sendto, sendmsg, recvfrom, recvmsg and their many-message forms. */
 
 import { E, Errno } from "../errno.ts";
+import { takeProgress } from "../io/pseudo.ts";
 import {
   MSGHDR_SIZE,
   type MessageHeader,
@@ -40,7 +41,7 @@ function receiveAll(
 ): Incoming & { done: number } {
   const stream = socket.type === N.SOCK_STREAM;
   const all = stream && (flags & N.MSG_WAITALL) !== 0 && (flags & N.MSG_PEEK) === 0;
-  let done = all ? (task.restart?.done ?? 0) : 0;
+  let done = all ? takeProgress(task) : 0;
   let last: Incoming | undefined;
   try {
     do {
@@ -123,8 +124,6 @@ function many(task: Task, count: number, move: (index: number) => void, waitForO
       if (problem instanceof Block && done > 0) task.restart = { ...task.restart, messages: done };
       throw problem;
     }
-    // What one message needed to remember is not the next one's.
-    if (task.restart?.done !== undefined) delete task.restart.done;
   }
   return done;
 }

@@ -24,6 +24,7 @@ const ENTROPY = 256;
 
 export class MemoryDeviceFile extends PseudoFile {
   readonly name: string;
+  readonly seekable = true;
   readonly #kind: MemoryDevice;
   readonly #kernel: Kernel;
 

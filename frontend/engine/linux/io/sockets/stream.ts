@@ -5,6 +5,7 @@ import { dropFile } from "../../references.ts";
 import type { Task } from "../../types.ts";
 import { Block } from "../../wait.ts";
 import { POLLERR, POLLHUP, POLLRDHUP, READABLE, WRITABLE } from "../constants.ts";
+import { takeProgress } from "../pseudo.ts";
 import * as N from "./numbers.ts";
 import { Segments } from "./segments.ts";
 import { type Incoming, type Outgoing, type PeerCredentials, Socket } from "./socket.ts";
@@ -149,7 +150,7 @@ export abstract class StreamSocket extends Socket {
   send(task: Task, message: Outgoing): number {
     const { bytes, flags, rights } = message;
     if ((flags & N.MSG_OOB) !== 0) throw new Errno(E.OPNOTSUPP);
-    let done = task.restart?.done ?? 0;
+    let done = takeProgress(task);
     let carried = rights;
     if (done > 0) {
       // They went with the first part.

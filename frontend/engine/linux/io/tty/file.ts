@@ -4,7 +4,7 @@ import { E, Errno } from "../../errno.ts";
 import type { Inode, Task } from "../../types.ts";
 import { Block } from "../../wait.ts";
 import { POLLERR, POLLHUP, READABLE, SIGTTIN, SIGTTOU, WRITABLE } from "../constants.ts";
-import { PseudoFile } from "../pseudo.ts";
+import { PseudoFile, takeProgress } from "../pseudo.ts";
 import { terminalControl } from "./control.ts";
 import { ICANON, OPOST, TOSTOP, VMIN, VTIME } from "./termios.ts";
 import type { Terminal } from "./terminal.ts";
@@ -83,7 +83,7 @@ export class TerminalFile extends PseudoFile {
     if ((terminal.termios.lflag & TOSTOP) !== 0) terminal.checkForeground(task, SIGTTOU);
     if (terminal.otherClosed) throw new Errno(E.IO);
     terminal.discipline.echo.flush();
-    let done = task.restart?.done ?? 0;
+    let done = takeProgress(task);
     while (done < from.length) {
       const { room } = terminal;
       if (room <= 0) {

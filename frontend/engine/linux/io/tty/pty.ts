@@ -5,7 +5,7 @@ import type { Inode, Kernel, OpenFile, Task } from "../../types.ts";
 import { Block, WaitQueue } from "../../wait.ts";
 import { ByteQueue } from "../bytes.ts";
 import { FIONREAD, O_NOCTTY, POLLHUP, POLLPRI, READABLE, WRITABLE } from "../constants.ts";
-import { PseudoFile } from "../pseudo.ts";
+import { PseudoFile, takeProgress } from "../pseudo.ts";
 import { terminalControl } from "./control.ts";
 import { IXON, type Termios, VSTART, VSTOP } from "./termios.ts";
 import { Terminal } from "./terminal.ts";
@@ -170,7 +170,7 @@ export class MasterFile extends PseudoFile {
     this.mustWrite();
     const { pty } = this;
     if (pty.abandoned) throw new Errno(E.IO);
-    let done = task.restart?.done ?? 0;
+    let done = takeProgress(task);
     while (done < from.length) {
       const part = from.subarray(done, done + pty.inputRoom);
       if (part.length === 0) {
