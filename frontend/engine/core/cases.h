@@ -237,6 +237,52 @@ case OP_LEAVE: {
   continue;
 }
 
+// XMM registers
+#define XMM(type, offset) REG(type, offsetof(Cpu, xmm) + (offset))
+#define ALIGNED()                                                                                       \
+  if (UNLIKELY(ADDRESS() & 15)) {                                                                       \
+    raise(g_cpu, EXIT_GENERAL_PROTECTION);                                                              \
+    goto fault;                                                                                         \
+  }
+case OP_X_LOAD_ALIGNED: ALIGNED() [[fallthrough]];
+case OP_X_LOAD: {
+  LOADED(Bytes16, value);
+  XMM(Bytes16, op->dst) = value;
+  continue;
+}
+case OP_X_STORE_ALIGNED: ALIGNED() [[fallthrough]];
+case OP_X_STORE: {
+  STORABLE(Bytes16, into);
+  poke<Bytes16>(into, XMM(Bytes16, op->src));
+  continue;
+}
+case OP_X_MOVE: XMM(Bytes16, op->dst) = XMM(Bytes16, op->src); continue;
+case OP_X_XOR: XMM(Bytes16, op->dst) ^= XMM(Bytes16, op->src); continue;
+case OP_X_OR: XMM(Bytes16, op->dst) |= XMM(Bytes16, op->src); continue;
+case OP_X_AND: XMM(Bytes16, op->dst) &= XMM(Bytes16, op->src); continue;
+#define X_LOW(size)                                                                                     \
+  case OP_X_LOAD_##size: {                                                                              \
+    LOADED(U(size), value);                                                                             \
+    XMM(u64, op->dst) = value;                                                                          \
+    XMM(u64, op->dst + 8) = 0;                                                                          \
+    continue;                                                                                           \
+  }                                                                                                     \
+  case OP_X_STORE_##size: {                                                                             \
+    STORABLE(U(size), into);                                                                            \
+    poke<U(size)>(into, XMM(U(size), op->src));                                                         \
+    continue;                                                                                           \
+  }                                                                                                     \
+  case OP_X_FROM_##size:                                                                                \
+    XMM(u64, op->dst) = REG(U(size), op->src);                                                          \
+    XMM(u64, op->dst + 8) = 0;                                                                          \
+    continue;                                                                                           \
+  case OP_X_TO_##size: REG(u64, op->dst) = XMM(U(size), op->src); continue;
+X_LOW(32) X_LOW(64)
+case OP_X_MOVE_64:
+  XMM(u64, op->dst) = XMM(u64, op->src);
+  XMM(u64, op->dst + 8) = 0;
+  continue;
+
 // Shifts by a count that is neither 0 nor the width or more (immediate), or by cl
 #define SHIFTS(size)                                                                                    \
   case OP_SHL_I##size: REG(u64, op->dst) = shl<U(size)>(REG(U(size), op->dst), op->src); continue;      \

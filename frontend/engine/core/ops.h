@@ -58,8 +58,11 @@ enum OpCode : u16 {
   OP_INC_R32, OP_INC_R64, OP_DEC_R32, OP_DEC_R64,
   OP_NEG_R32, OP_NEG_R64, OP_NOT_R32, OP_NOT_R64,
   OP_CDQ, OP_CQO, OP_CDQE,
-  OP_MOVUPS_XM, OP_MOVUPS_MX, OP_MOVAPS_XX, OP_MOVAPS_XM, OP_MOVAPS_MX,
-  OP_MOVSD_XM, OP_MOVSD_MX, OP_MOVSS_XM, OP_MOVSS_MX, OP_PXOR_XX,
+  // XMM registers: dst and src are 16 times the number
+  OP_X_LOAD, OP_X_LOAD_ALIGNED, OP_X_STORE, OP_X_STORE_ALIGNED, OP_X_MOVE,
+  OP_X_LOAD_32, OP_X_LOAD_64, OP_X_STORE_32, OP_X_STORE_64, OP_X_MOVE_64,
+  OP_X_FROM_32, OP_X_FROM_64, OP_X_TO_32, OP_X_TO_64,
+  OP_X_XOR, OP_X_OR, OP_X_AND,
   OP_MOV,                                    // + form * 4 + size
   OP_CMOV_RR32 = OP_MOV + kAluForms * kSizes,  // + condition, as those that follow
   OP_CMOV_RR64 = OP_CMOV_RR32 + kConditions,

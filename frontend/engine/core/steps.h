@@ -2,6 +2,8 @@
 #pragma once
 #include "flags.h"
 
+typedef u8 Bytes16 __attribute__((vector_size(16)));
+
 template <class T>
 ALWAYS_INLINE T add(T a, T b) {
   const T result = a + b;
