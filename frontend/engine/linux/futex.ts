@@ -112,8 +112,8 @@ function releaseRobust(thread: Thread, word: number): void {
   if ((value & FUTEX_WAITERS) !== 0) wakeBoth(thread, word, 1);
 }
 
-function walkRobustList(thread: Thread): void {
-  const { memory, robustList: head } = thread;
+function walkRobustList(thread: Thread, head: number): void {
+  const { memory } = thread;
   const offset = memory.getI64(head + 8);
   const pending = memory.getI64(head + 16);
   // The lowest bit of an entry says that it is a PI futex.
@@ -138,7 +138,7 @@ export function exitFutexes(thread: Thread): void {
   thread.clearChildTid = 0;
   if (robust === 0 && clear === 0) return;
   try {
-    if (robust !== 0) walkRobustList(thread);
+    if (robust !== 0) walkRobustList(thread, robust);
     // Nobody is left to see it when the address space goes.
     if (clear !== 0 && thread.maps.space.users > 1) {
       thread.memory.setU32(clear, 0);

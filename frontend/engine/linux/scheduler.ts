@@ -121,7 +121,7 @@ export class Scheduler {
     let budget = SLICE;
     let space = this.enter(thread);
     while (budget > 0) {
-      if (!attend(thread)) return;
+      // A call that was parked is made again before signals are looked at: it may have what it waited for.
       if (thread.call >= 0) {
         if (!attemptCall(thread)) return;
         budget -= CALL_COST;
@@ -129,6 +129,7 @@ export class Scheduler {
         else space = this.enter(thread);
         continue;
       }
+      if (!attend(thread)) return;
       const before = space.instructions();
       const reason = space.core.run(budget);
       const ran = (space.instructions() - before) >>> 0;

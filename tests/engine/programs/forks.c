@@ -67,8 +67,8 @@ int main(int argc, char **argv) {
   char *spawned[] = {argv[0], "spawned", NULL};
   char *environment[] = {"VAR=spawn", NULL};
   int problem = posix_spawn(&child, argv[0], NULL, NULL, spawned, environment);
-  printf("posix_spawn: %d\n", problem);
   waitpid(child, &status, 0);
+  printf("posix_spawn: %d\n", problem);
   show("spawned", status);
   char *missing[] = {"none", NULL};
   printf("posix_spawn missing: %s\n", strerror(posix_spawn(&child, "/none", NULL, NULL, missing, environment)));

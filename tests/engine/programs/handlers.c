@@ -40,7 +40,8 @@ static void on_stack(int signal, siginfo_t *info, void *context) {
 
 static void fault(int signal, siginfo_t *info, void *context) {
   (void)context;
-  printf("fault %d code %d address %lx\n", signal, info->si_code, (unsigned long)info->si_addr);
+  unsigned long at = signal == SIGSEGV ? (unsigned long)info->si_addr : info->si_addr != NULL;
+  printf("fault %d code %d address %lx\n", signal, info->si_code, at);
   siglongjmp(back, 1);
 }
 
