@@ -24,22 +24,25 @@ class Crasher:
 
     def __init__(self) -> None:
         self.left: int | None = None
+        self.of = ""
 
-    def step(self) -> None:
-        if self.left is None:
+    def step(self, what: str = "") -> None:
+        if self.left is None or self.of not in what:
             return
         if self.left <= 0:
             raise Crash
         self.left -= 1
 
     def statement(self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
-        self.step()
+        self.step(sql)
         return execute(sql, params, many, context)
 
     @contextmanager
-    def after(self, steps: int | None) -> Iterator[None]:
-        """What happens inside crashes after so many steps (None: not at all); raises `Crash` if it did."""
-        self.left = steps
+    def after(self, steps: int | None, of: str = "") -> Iterator[None]:
+        """What happens inside crashes after so many steps (None: not at all); raises `Crash` if it did. `of`:
+        only statements with this text are counted, and crashed at.
+        """
+        self.left, self.of = steps, of
         try:
             with connection.execute_wrapper(self.statement):
                 yield

@@ -8,13 +8,10 @@ looks for the shortest failure; `WEBVM_MODEL_EXAMPLES=<n>` runs more examples.
 Mutations of the service that it has been shown to catch, each by hand and within 15 examples:
 
 - a commit checks neither the epoch, nor the expected head, nor the idempotency key;
-- a commit marks nothing for the collection that is under way (the barrier);
+- a commit, or a purge, marks nothing for the collection that is under way (the barrier);
 - the collector takes no other tenant's adopted rows for references, or no snapshot for a root;
 - condemned chunks are not revived; or they are, without being charged, or beyond the quota;
 - machines are purged without waiting for the time in which that can be undone;
 - a revoked link still works;
 - machines are found whoever's tenant they are in; negotiating tells of another tenant's chunks.
-
-Not caught so far: a purge that marks nothing for the collection under way. That takes a copy whose random id
-comes before, and an original whose id comes after, the place where the collection happened to stop.
 """

@@ -13,7 +13,7 @@ from sessions.errors import LinkNotUsable
 from tests.integration.model.collecting import cuts
 from tests.integration.model.history import History
 from tests.integration.model.saves import Saves
-from tests.integration.model.world import links, numbers, vms
+from tests.integration.model.world import CLOCK, links, numbers, vms
 from tests.support.world_model import ModelVM, Saved
 from webvm.errors import NotFound
 
@@ -109,3 +109,26 @@ class Sharing(History, Saves):
         self.exchange_now(link, who)
         self.delete(vm, None)
         self.collect_now(timedelta(days=31), None)
+
+    @rule(target=vms, owner=st.integers(0, 1), who=st.integers(0, 1))
+    def copy_behind_a_collection(self, owner: int, who: int) -> ModelVM:
+        """A copy comes to stand among the roots where a collection has been already, of an original that it
+        has yet to come to; then the original goes. What it named stays.
+        """
+        vm = self.new(owner)
+        for place in (3, 7, 3):
+            self.save_now(vm, {place})
+        self.hide_now(vm.saved[0], None)
+        CLOCK.jump(timedelta(days=31))
+        passed = self.collect_a_root(vm.owner) or vm.saved[-1].id
+        ahead = [each for each in vm.saved[1:] if each.id > passed]
+        copies: list[ModelVM] = []
+        while ahead and len(copies) < 20 and not (copies and copies[-1].saved[0].id < passed):
+            link = self.share_now(ahead[-1])
+            copy = self.exchange_now(link, who) if link else None
+            assert copy
+            copies.append(copy)
+        for each in [vm, *copies[:-1]]:
+            self.delete(each, None)
+        self.collect_now(timedelta(days=31), None)
+        return copies[-1] if copies else vm
