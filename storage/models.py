@@ -129,16 +129,19 @@ class Collection(CollectionRun):
     tenant = models.OneToOneField(
         Tenant, on_delete=models.CASCADE, primary_key=True, related_name="collection"
     )
-    knows_public = models.BooleanField(
-        default=True,
-        help_text="Whether it is written down which public chunks the tenant's nodes name; else the next run "
-        "does that",
+    unwritten_up_to = models.BigIntegerField(
+        null=True,
+        blank=True,
+        help_text="Nodes of the tenant may name public chunks, up to this row, of which that is not written "
+        "down; the next run does that",
     )
 
     class Meta:
         indexes = [
             models.Index(fields=["tenant"], condition=~Q(phase="idle"), name="collections_under_way"),
-            models.Index(fields=["tenant"], condition=Q(knows_public=False), name="collections_unknowing"),
+            models.Index(
+                fields=["tenant"], condition=Q(unwritten_up_to__isnull=False), name="collections_unwritten"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from uuid import UUID
 
-from django.db.models import Case, Exists, F, OuterRef, Q, QuerySet, Value, When
+from django.db.models import Case, Exists, F, Max, OuterRef, Q, QuerySet, Value, When
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
@@ -88,12 +88,15 @@ def drop_public_references(now: datetime) -> None:
 
 def borrowed_public(digests: Digests[bytes]) -> set[bytes]:
     """Those of these public chunks that some tenant names, or a node above them: one look-up in an index for
-    each, however many tenants do. The caller holds the public's lock."""
+    each, however many tenants do; and all that are older than a commit that has not written down what it
+    names. The caller holds the public's lock."""
+    unwritten = Collection.objects.aggregate(last=Max("unwritten_up_to"))["last"] or 0
     adopted = Chunk.objects.filter(home=None, digest=OuterRef("digest"), tenant__isnull=False)
     followed = Chunk.objects.filter(based_on=OuterRef("digest"))
     found: set[bytes] = set()
     for batch in batches(digests):
-        rows = Chunk.objects.filter(Exists(adopted) | Exists(followed), tenant=None, digest__in=batch)
+        named = Exists(adopted) | Exists(followed) | Q(pk__lte=unwritten)
+        rows = Chunk.objects.filter(named, tenant=None, digest__in=batch)
         found.update(bytes(digest) for digest in rows.values_list("digest", flat=True))
     return found
 

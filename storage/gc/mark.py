@@ -20,7 +20,7 @@ from django.utils import timezone
 from storage.chunks import HomeId
 from storage.errors import BadChunk, BadIndex, ChunkNotFound
 from storage.gc import roots
-from storage.gc.barrier import borrowed_public, collection_of, reach
+from storage.gc.barrier import borrowed_public, collection_of, drop_public_references, reach
 from storage.gc.versions import version_roots
 from storage.index import MAX_LEVEL
 from storage.models import (
@@ -40,6 +40,12 @@ WALK_STEP = 64
 CONDEMN_STEP = 500
 
 _Run = Collection | PublicCollection
+
+
+WHAT_TO_DO = (
+    "Run `manage.py verifystorage --repair`; what no copy can mend is in the way until the snapshots that it "
+    "names are deleted and can no longer be brought back."
+)
 
 
 class DamagedNode(Exception):
@@ -85,6 +91,10 @@ def begin(home: HomeId, now: datetime) -> int:
             found, _ = PublicCollection.objects.get_or_create(pk=1)
         else:
             found, _ = Collection.objects.get_or_create(tenant_id=home)
+        if found.error and found.garbage_since and found.phase != CollectionPhase.IDLE:
+            # Perhaps what led to the damaged node has gone: only a run from the start can tell.
+            Chunk.objects.filter(tenant=home, to_walk=True).update(to_walk=False)
+            found.phase = CollectionPhase.IDLE
         if found.phase == CollectionPhase.IDLE:
             found.run += 1
             found.phase, found.cursor, found.started_at = CollectionPhase.ROOTS, "", now
@@ -105,16 +115,10 @@ def make_step(home: HomeId, run: int, now: datetime) -> Condemned | None:
     if found.phase == CollectionPhase.ROOTS:
         _reach_roots(home, found)
     elif not _walk(home, found):
-        if home is None and not may_condemn_public():
-            return None
+        if home is None and is_publishing():
+            return None  # it may rely on any chunk that is there
         return _condemn(home, run, now)
     return Condemned()
-
-
-def may_condemn_public() -> bool:
-    """Not while something is published, which may rely on any chunk that is there; nor before it is written
-    down for every tenant what its nodes name."""
-    return not (is_publishing() or Collection.objects.filter(knows_public=False).exists())
 
 
 def is_publishing() -> bool:
@@ -169,8 +173,7 @@ def _walk(home: HomeId, found: _Run) -> bool:
     except (ChunkNotFound, BadChunk, BadIndex) as error:
         whose = "public chunk" if home is None else "of this tenant"
         raise DamagedNode(
-            f"An index node is missing or broken, so nothing {whose} is collected. Run "
-            f"`manage.py verifystorage --repair`. ({error})"
+            f"An index node is missing or broken, so nothing {whose} is collected. {WHAT_TO_DO} ({error})"
         ) from error
     named = {digest for node in loaded.values() for digest in node.node.refs}
     # Whoever gives a leaf a pack after this sees that the leaf was reached (`leaf_packs`).
@@ -180,7 +183,7 @@ def _walk(home: HomeId, found: _Run) -> bool:
         mine = collection_of(home).filter(run=found.run).exclude(phase=CollectionPhase.IDLE)
         if not mine.exists():
             return True
-        if isinstance(found, Collection) and not found.knows_public:
+        if isinstance(found, Collection) and found.unwritten_up_to is not None:
             _write_down_public(found.tenant_id, named)
         # Nothing that a living node names is condemned. Should it be, then that was wrong.
         revive(home, named, ChunkState.LIVE)
@@ -245,9 +248,10 @@ def _condemn(home: HomeId, run: int, now: datetime) -> Condemned | None:
         if is_over:
             found.phase, found.cursor, found.finished_at = CollectionPhase.IDLE, "", now
             found.heartbeat_at = None
-            if isinstance(found, Collection):
-                found.knows_public = True
+            if isinstance(found, Collection) and found.unwritten_up_to is not None:
+                found.unwritten_up_to = None
+                drop_public_references(now)  # what was kept because the tenant might name it
         # Not `garbage_since`: public garbage is noted without this lock.
-        mark = "knows_public" if isinstance(found, Collection) else "has_borrowed"
+        mark = "unwritten_up_to" if isinstance(found, Collection) else "has_borrowed"
         found.save(update_fields=["phase", "cursor", "heartbeat_at", "finished_at", mark])
     return Condemned(count, size) if not is_over or count else None

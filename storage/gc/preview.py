@@ -12,6 +12,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from storage.chunks import HomeId
+from storage.errors import BadChunk, BadIndex, ChunkNotFound
 from storage.gc import roots
 from storage.gc.abandoned import abandoned_uploads
 from storage.gc.barrier import borrowed_public
@@ -33,11 +34,15 @@ class Freeable:
     tenant: UUID | None
     digests: list[str]
     stored_bytes: int
+    # Nothing, because a node is damaged.
+    is_blocked: bool = False
 
 
 def preview_garbage(*, acting_user: User | None, now: datetime | None = None) -> Iterator[Freeable]:
-    """What `collect_garbage` would condemn, tenant by tenant, and of the public. Raises `PermissionDenied`,
-    and `BadChunk` or `ChunkNotFound` for a damaged node."""
+    """What `collect_garbage` would condemn, tenant by tenant, and of the public.
+
+    Raises `PermissionDenied`.
+    """
     require_site_admin(acting_user, "collect garbage")
     now = now or timezone.now()
     tenants = set(due_tenants(now))
@@ -67,6 +72,13 @@ def would_condemn(home: HomeId, *, now: datetime) -> Freeable:
 
     Unlike the run it keeps what it has reached in memory: about 100 bytes for each row of the home.
     """
+    try:
+        return _would_condemn(home, now)
+    except (ChunkNotFound, BadChunk, BadIndex):
+        return Freeable(home, [], 0, is_blocked=True)
+
+
+def _would_condemn(home: HomeId, now: datetime) -> Freeable:
     reached: set[bytes] = set()
     _reach_below(home, _roots(home, now), reached)
     waiting = Q(state=ChunkState.PENDING, state_at__lt=now - pin_time())

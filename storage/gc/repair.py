@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from django.db import IntegrityError, transaction
+from django.db.models import Max
 from django.utils import timezone
 
 from storage.chunks import HomeId, mend, store_key
@@ -91,7 +92,8 @@ def _restore_row(damage: Damage) -> bool:
             if damage.home is not None:
                 # What it names of the public was written down with the row that was lost.
                 note_garbage(damage.home)
-                Collection.objects.filter(tenant=damage.home).update(knows_public=False)
+                last = Chunk.objects.aggregate(last=Max("pk"))["last"]
+                Collection.objects.filter(tenant=damage.home).update(unwritten_up_to=last)
     except IntegrityError:
         # It is there as a chunk that no commit has accepted as a node.
         rows = Chunk.objects.filter(tenant=damage.home, digest=damage.digest, state=ChunkState.LIVE)

@@ -134,7 +134,7 @@ def _claim(
         found = {bytes(digest): pk for pk, digest in rows.values_list("pk", "digest")}
         for digest in _borrowed(home, set(found)):
             if found.pop(digest, None):
-                _log.error("condemned, but named by another tenant: %s", digest.hex())
+                _log.error("condemned, but another tenant names it, or may: %s", digest.hex())
         Chunk.objects.filter(pk__in=found.values()).update(state=ChunkState.DELETED, state_at=now)
     if home is None and is_publishing():
         # It may have begun before the claim was to be seen. What begins after it waits (`images.shelf`).

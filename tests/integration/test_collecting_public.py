@@ -245,13 +245,13 @@ class TestAcrossVersions:
         Chunk.objects.update(based_on=None)
         Chunk.objects.filter(home=None).exclude(tenant=None).delete()
         barrier.note_garbage(first.tenant_id)
-        Collection.objects.update(knows_public=False)
+        Collection.objects.update(unwritten_up_to=Chunk.objects.latest("pk").pk)
         before = contents_of(loaded(twin))
         retire_version(old[0], acting_user=None)
         delete_vm(first.pk, acting_user=ada)
         collect_all()
         assert contents_of(loaded(twin)) == before
-        assert Collection.objects.get(tenant=first.tenant_id).knows_public
+        assert Collection.objects.get(tenant=first.tenant_id).unwritten_up_to is None
 
 
 def commit_as(vm: VM, machine: Machine, user: User) -> Snapshot:

@@ -24,8 +24,9 @@ from storage.gc.orphans import ORPHAN_AGE, delete_orphans, find_orphans
 from storage.models import Chunk, ChunkState, Collection, PublishJob, PublishState
 from storage.stores import get_store
 from storage.stores.local import LocalStore
-from tests.support.collecting import check_books, collect_all, contents_of
-from tests.support.machines import Machine, block, make_image, make_user, save, upload
+from storage.versions import retire_version
+from tests.support.collecting import check_books, collect_all, contents_of, named_by, public_digests
+from tests.support.machines import Machine, block, image_machine, make_image, make_user, save, upload
 from webvm.accounts.access import personal_tenant
 from webvm.accounts.models import Tenant, User
 
@@ -215,6 +216,67 @@ def test_a_damaged_node_stops_the_collection_of_its_tenant_only(
     collect_all(now)
     assert Chunk.objects.filter(tenant=vm.tenant).count() == 18
     assert Collection.objects.get(tenant=vm.tenant).error == ""
+
+
+def test_a_damaged_tenant_holds_up_only_what_it_may_name_of_the_public(
+    vm: VM, machine: Machine, ada: User, head: Snapshot
+) -> None:
+    """Its nodes are of commits that did not write down what they name: that may be anything of before."""
+    before, old = make_image("before", machine=image_machine("before"))
+    Collection.objects.update_or_create(
+        tenant=vm.tenant,
+        defaults={"unwritten_up_to": Chunk.objects.latest("pk").pk, "garbage_since": timezone.now()},
+    )
+    after, new = make_image("after", machine=image_machine("after"))
+    only_new = named_by(new) - named_by(old) - named_by(image_machine())
+    only_old = named_by(old) - named_by(image_machine())
+    path = path_of(vm.tenant_id, bytes.fromhex(machine.disk.root))
+    kept = path.read_bytes()
+    path.unlink()
+    nodes.cache.clear()
+    for version in (before, after):
+        retire_version(version, acting_user=None)
+    done, now = collect_all()
+    assert done.blocked == [str(vm.tenant_id)]
+    assert named_by(old) <= public_digests()
+    assert only_new
+    assert not only_new & public_digests()
+    said = StringIO()
+    call_command("collectgarbage", stdout=StringIO(), stderr=said)
+    whose = f"Tenant {vm.tenant} ({vm.tenant_id})"
+    for part in (whose, "public chunks that it may name stay", "verifystorage --repair"):
+        assert part in said.getvalue()
+    blocked = verify()[1]["blocked"]
+    assert [(each["tenant"], each["holds_public"]) for each in blocked] == [(whose, True)]
+    path.write_bytes(kept)
+    collect_all(now)
+    assert only_old
+    assert not only_old & public_digests()
+    assert contents_of(head)
+    assert verify()[1]["blocked"] == []
+
+
+def test_a_tenant_is_collected_again_when_what_leads_to_the_damage_has_gone(
+    vm: VM, machine: Machine, ada: User, head: Snapshot
+) -> None:
+    path_of(vm.tenant_id, bytes.fromhex(machine.disk.root)).unlink()
+    save(vm, machine, "two", ada)
+    gone = save(vm, machine, "three", ada)
+    last = save(vm, machine, "four", ada)
+    delete_snapshot(gone.pk, acting_user=ada)
+    nodes.cache.clear()
+    done, now = collect_all()
+    assert done.blocked == [str(vm.tenant_id)]
+    delete_snapshot(head.pk, acting_user=ada)
+    dry = StringIO()
+    call_command("collectgarbage", "--dry-run", "--json", stdout=dry)
+    assert json.loads(dry.getvalue())["blocked"] == [str(vm.tenant_id)]
+    done, _ = collect_all(now)
+    assert done.blocked == []
+    assert Collection.objects.get(tenant=vm.tenant).error == ""
+    assert contents_of(last)
+    assert verify()[0] == 0
+    check_books()
 
 
 class TestOrphans:

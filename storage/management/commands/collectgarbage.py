@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
 
+from storage.gc.blocked import blocked_collections
 from storage.gc.collect import collect_garbage
 from storage.gc.orphans import delete_orphans, find_orphans
 from storage.gc.preview import preview_garbage, preview_purge, preview_sweep
@@ -80,7 +81,7 @@ class Command(BaseCommand):
                 ],
             },
             "deleted": {"objects": objects, "bytes": size},
-            "blocked": [],
+            "blocked": [str(each.tenant or "public") for each in found if each.is_blocked],
         }
         if orphans:
             left = list(find_orphans(now=now))
@@ -94,6 +95,8 @@ class Command(BaseCommand):
                 for digest in each.digests:
                     whose = f"of tenant {each.tenant}" if each.tenant else "of the public"
                     self.stdout.write(f"would condemn {digest} {whose}")
+            for home in answer["blocked"]:
+                self.stderr.write(f"would condemn nothing of {home}: an index node is missing or broken")
             for key in answer.get("orphans", {}).get("keys", []):
                 self.stdout.write(f"would delete the orphan {key}")
             answer["purged"] = ", ".join(f"{count} {kind}" for kind, count in purged.items()) or 0
@@ -111,6 +114,5 @@ class Command(BaseCommand):
         self.stdout.write(f"{answer['deleted']['objects']} objects ({size('deleted')}) {deleted}.")
         if "orphans" in answer:
             self.stdout.write(f"{answer['orphans']['objects']} orphans ({size('orphans')}) {deleted}.")
-        for home in answer["blocked"]:
-            name = "The public" if home == "public" else f"Tenant {home}"
-            self.stderr.write(f"{name} has a damaged index: run manage.py verifystorage --repair.")
+        for blocked in blocked_collections():
+            self.stderr.write(str(blocked))

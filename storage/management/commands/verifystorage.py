@@ -11,6 +11,7 @@ from django.template.defaultfilters import filesizeformat
 
 from storage.chunks import store_key
 from storage.gc.affected import find_affected
+from storage.gc.blocked import blocked_collections
 from storage.gc.repair import repair
 from storage.gc.roots import Root
 from storage.gc.verify import Damage, verify_all, verify_sample
@@ -62,6 +63,10 @@ class Command(BaseCommand):
             "roots": checked.roots,
             "damaged": len(checked.damages),
             "repaired": len(mended),
+            "blocked": [
+                {"tenant": each.name, "error": each.error, "holds_public": each.holds_public}
+                for each in blocked_collections()
+            ],
             "damages": [
                 describe(damage, affected.get(damage, []), damage in mended) for damage in checked.damages
             ],
@@ -82,6 +87,8 @@ class Command(BaseCommand):
                 self.stdout.write(f"  … and {len(damage['affected']) - SHOWN} more; --json lists them all")
             if not damage["affected"]:
                 self.stdout.write("  affects no snapshot")
+        for blocked in blocked_collections():
+            self.stdout.write(f"Not collected the last time: {blocked}")
         if not answer["damaged"]:
             self.stdout.write("Everything is there.")
         elif answer["damaged"] > answer["repaired"]:

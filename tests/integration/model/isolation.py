@@ -40,13 +40,10 @@ class Isolation(World):
         """Whether a chunk exists is no more told than whether a machine does."""
         mine = next((each for each in self.all if each.owner is spy and each.is_there and each.holder), None)
         public = self.image.disk.named() | self.image.memory.named()
-        lent = {digest for each in self.all if each.owner is spy for digest in each.machine.disk.named()}
-        lent |= {
-            digest
-            for each in self.snapshots()
-            if each.vm.owner is spy
-            for digest in each.machine.disk.named()
-        }
+        # Also by what was purged since: a tenant's rows go later.
+        theirs = [each for each in self.all if each.owner is spy]
+        machines = [saved.machine for each in theirs for saved in each.saved] + [vm.machine for vm in theirs]
+        lent = {digest for machine in machines for digest in machine.disk.named()}
         secret = sorted(vm.machine.disk.named() - public - lent)
         if mine is None or not secret:
             return
