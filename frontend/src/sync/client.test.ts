@@ -1,10 +1,11 @@
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import { SyncClient, type LeaseState, type Timing } from "./client";
 import { FakeServer } from "./fake-server";
 
 const clients: SyncClient[] = [];
 
 afterEach(() => {
+  vi.restoreAllMocks();
   for (const client of clients.splice(0)) client.close();
 });
 
@@ -123,6 +124,21 @@ describe("the lease", () => {
     server.mood.noRoom = false;
     expect(await client.askAgain()).toMatchObject({ kind: "online" });
     expect(server.connectionCount).toBe(1);
+  });
+
+  it("is kept for the save of who was asked for it, in a hidden tab, too, whose timers hardly run", async () => {
+    const server = new FakeServer();
+    const client = connect(server, { yieldMs: 5 });
+    const { connection, epoch } = await client.whenOnline();
+    vi.spyOn(globalThis, "setInterval").mockReturnValue(0 as unknown as ReturnType<typeof setInterval>);
+    await client.giveUp("Ada", async () => {
+      for (let chunk = 0; chunk < 6; chunk++) {
+        await new Promise((resolve) => setTimeout(resolve, 8));
+        await connection.request("negotiate", { epoch, chunks: [] }, 60);
+      }
+    });
+    expect(server.yields).toBeGreaterThanOrEqual(5);
+    expect(server.released).toBe(1);
   });
 
   it("is lost when somebody takes over, and can be taken back", async () => {

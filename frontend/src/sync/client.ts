@@ -59,6 +59,7 @@ export class SyncClient {
   /** The person wants the lease from whoever has it: by asking first, or at once. */
   private wanted: "ask" | "now" | undefined;
   private watching = false;
+  private heard: () => void = () => undefined;
   private takenBy: Holder | undefined;
   private hadLease = false;
   private closing = false;
@@ -130,15 +131,23 @@ export class SyncClient {
    * work fails the lease is kept: whoever asked passes us over then.
    */
   async giveUp(by: string, work: () => Promise<void>): Promise<void> {
+    let said = 0;
     const say = (): void => {
-      if (this.online) this.online.connection.tell("yield", { epoch: this.online.epoch });
+      if (!this.online) return;
+      said = Date.now();
+      this.online.connection.tell("yield", { epoch: this.online.epoch });
     };
     say();
     const timer = setInterval(say, this.timing.yieldMs);
+    // In a tab that has been hidden for long, browsers let timers wait for up to a minute; what is heard does not.
+    this.heard = () => {
+      if (Date.now() - said >= this.timing.yieldMs) say();
+    };
     try {
       await work();
     } finally {
       clearInterval(timer);
+      this.heard = () => undefined;
     }
     const { online } = this;
     if (!online) return;
@@ -206,6 +215,7 @@ export class SyncClient {
       const connection = new Connection(this.options.openSocket, this.options.url, this.timing.openMs);
       this.connection = connection;
       connection.onChunk = (outcome) => this.onChunk(outcome);
+      connection.onHeard = () => this.heard();
       connection.onNotice = (notice) => this.noticed(connection, notice);
       connection.onScreen = (frame) => {
         if (this.watching) this.onScreen(frame);

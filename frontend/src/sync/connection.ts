@@ -53,6 +53,8 @@ export class Connection {
   onHint: (hint: string, seq: number) => void = () => undefined;
   onChunk: (outcome: ChunkOutcome) => void = () => undefined;
   onNotice: (notice: Notice) => void = () => undefined;
+  /** Anything at all has come. */
+  onHeard: () => void = () => undefined;
   /** A binary frame: what the holder's terminal shows, while we watch. */
   onScreen: (frame: Uint8Array) => void = () => undefined;
   /** Bytes of everything sent, for the statistics. */
@@ -144,6 +146,7 @@ export class Connection {
 
   private receive(data: unknown): void {
     if (this.over) return;
+    this.onHeard();
     let message;
     try {
       if (data instanceof ArrayBuffer) return this.onScreen(new Uint8Array(data));
