@@ -47,6 +47,11 @@ function flags(value: number, names: readonly (readonly [number, string])[], non
   return found.length === 0 ? none : found.join("|");
 }
 
+function openFlags(value: number): string {
+  const shown = flags(value, OPEN_FLAGS, "");
+  return (value & 3) !== 0 ? shown : `O_RDONLY${shown === "" ? "" : `|${shown}`}`;
+}
+
 /** Guest memory for showing: what is not there is not shown. */
 function peek<T>(read: () => T, otherwise: T): T {
   try {
@@ -99,7 +104,7 @@ function show(thread: Thread, kind: string, a: Arguments, index: number, result:
     case "r":
       return buffer(thread, value, result);
     case "O":
-      return flags(value | 0, OPEN_FLAGS, "O_RDONLY");
+      return openFlags(value | 0);
     case "P":
       return flags(value | 0, PROT_NAMES, "PROT_NONE");
     case "M":
