@@ -6,9 +6,14 @@
 static u32& page_slot(u32 page) { return reinterpret_cast<u32*>(at(kPageListsAt))[page & (kPageListsSize - 1)]; }
 
 void flush_blocks() {
-  __builtin_memset(at(kHashAt), 0, kHashSize * 4);
-  __builtin_memset(at(kPageListsAt), 0, kPageListsSize * 4);
-  for (u32 page = 0; page < kPageCount; page++) page_table()[page] &= static_cast<u8>(~PAGE_CODE);
+  for (u32 i = 0; i < kPageListsSize; i++) {
+    for (u32 link = page_slot(i); link != 0;) {
+      const PageNote& note = *reinterpret_cast<PageNote*>(at(link));
+      page_table()[note.page] &= static_cast<u8>(~PAGE_CODE);
+      link = note.next;
+    }
+    page_slot(i) = 0;
+  }
   // the block of an empty slot
   Block* const nobody = block_at(kArenaAt);
   *nobody = Block{};

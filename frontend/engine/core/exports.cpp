@@ -18,7 +18,9 @@ EXPORT(core_memory) void core_memory(u8* memory) { g_memory = memory; }
 #endif
 
 EXPORT(initialize) void core_initialize() {
+  // the memory may be one that was used before
   __builtin_memset(page_table(), 0, kPageCount);
+  __builtin_memset(at(kPageListsAt), 0, kPageListsSize * 4);
   __builtin_memset(&g_cpu, 0, sizeof(g_cpu));
   __builtin_memset(&g, 0, sizeof(g));
   flush_blocks();

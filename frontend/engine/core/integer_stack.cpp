@@ -60,19 +60,20 @@ bool popf(Cpu& cpu, const Insn& insn) {
 bool enter(Cpu& cpu, const Insn& insn) {
   const u32 size = insn.operand_size, level = insn.immediate2 & 31;
   const u64 frame = rsp(cpu) - size;
-  u64 saved[33];
-  u32 count = 0;
-  saved[count++] = cpu.gpr[5];
-  for (u32 i = 1; i < level; i++) {
-    saved[count] = 0;
-    if (!load(cpu, cpu.gpr[5] - i * size, &saved[count++], size)) return false;
-  }
-  if (level > 0) saved[count++] = frame;
+  const u32 count = level + 1;
   const u64 end = rsp(cpu) - count * size - (insn.immediate & 0xffff);
   // as processors do: the frame's end must be writable too
   if (!can_store(cpu, rsp(cpu) - count * size, count * size) || !can_store(cpu, end, size)) return false;
-  for (u32 i = 0; i < count; i++)
-    if (!store(cpu, rsp(cpu) - (i + 1) * size, &saved[i], size)) return false;
+  u64 value = 0;
+  for (u32 i = 1; i < level; i++)
+    if (!load(cpu, cpu.gpr[5] - i * size, &value, size)) return false;
+  // nothing fails from here on; what is pushed may be what is read next
+  store(cpu, frame, &cpu.gpr[5], size);
+  for (u32 i = 1; i < level; i++) {
+    load(cpu, cpu.gpr[5] - i * size, &value, size);
+    store(cpu, frame - i * size, &value, size);
+  }
+  if (level > 0) store(cpu, frame - level * size, &frame, size);
   if (size == 8) cpu.gpr[5] = frame;
   else cpu.gpr[5] = (cpu.gpr[5] & ~u64{0xffff}) | static_cast<u16>(frame);
   rsp(cpu) = end;
