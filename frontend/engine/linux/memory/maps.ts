@@ -112,7 +112,11 @@ export class Maps {
   leave(): void {
     if (this.space.users === 1) {
       this.paging.release();
-      for (const area of this.areas.list) area.backing?.drop();
+      for (const area of this.areas.list) {
+        const first = pageOf(area.start);
+        this.space.core.setPages(first, pageOf(area.end) - first, 0);
+        area.backing?.drop();
+      }
       this.setExecutable(undefined, "");
     }
     this.space.leave();

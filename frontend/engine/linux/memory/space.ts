@@ -1,6 +1,6 @@
 /** An address space: a wasm memory with its instance of the core. */
 
-import { CPU_SIZE, GUEST_BASE, GUEST_END, PAGE_SHIFT, type CoreExports, type CoreImports } from "../abi.ts";
+import { CPU_SIZE, GUEST_BASE, type CoreExports, type CoreImports } from "../abi.ts";
 import { E, Errno } from "../errno.ts";
 import { Registers } from "../registers.ts";
 
@@ -43,10 +43,9 @@ export class CorePool {
     return { memory, core };
   }
 
+  /** None of its pages may be there any more. */
   give(instance: Instance): void {
     if (this.#free.length >= RECYCLED || instance.memory.buffer.byteLength > RECYCLED_AT_MOST) return;
-    instance.core.setPages(0, GUEST_END >>> PAGE_SHIFT, 0);
-    instance.core.flush();
     this.#free.push(instance);
   }
 }
