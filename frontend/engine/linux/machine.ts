@@ -13,6 +13,7 @@ import { executionCalls } from "./syscalls/execution.ts";
 import { fileCalls } from "./syscalls/files.ts";
 import { futexCalls } from "./syscalls/futex.ts";
 import { identityCalls } from "./syscalls/identity.ts";
+import { inotifyCalls } from "./syscalls/inotify.ts";
 import { memoryCalls } from "./syscalls/memory.ts";
 import { messageCalls } from "./syscalls/messages.ts";
 import { pipeCalls } from "./syscalls/pipes.ts";
@@ -66,6 +67,7 @@ export class Machine {
       fileCalls,
       futexCalls,
       identityCalls,
+      inotifyCalls,
       memoryCalls,
       messageCalls,
       pipeCalls,

@@ -1,6 +1,7 @@
 /** What io/ keeps for a machine as a whole. */
 
 import type { Kernel } from "../types.ts";
+import { Watches } from "./events/inotify.ts";
 import { Ports } from "./sockets/ports.ts";
 import type { UnixNames } from "./sockets/unix-names.ts";
 import { Console } from "./tty/console.ts";
@@ -17,6 +18,7 @@ export class IoMachine {
   readonly consoles: Console[];
   readonly ptys = new Map<number, Pty>();
   readonly unixNames: UnixNames = new Map();
+  readonly watches = new Watches();
   readonly tcp = new Ports();
   readonly udp = new Ports();
 

@@ -138,7 +138,8 @@ function removed(last: Last, place: Location, inode: FsInode): void {
   place.dentry.remove();
   const { events } = place.mount.vfs.hooks;
   if (events?.active !== true) return;
-  if (inode.nlink > 0) events.happened(N.IN_ATTRIB, inode);
+  // The count of its links has changed, be it to none.
+  events.happened(N.IN_ATTRIB, inode);
   notifyEntry(last.directory, N.IN_DELETE, inode, last.name);
   if (inode.nlink === 0) events.happened(N.IN_DELETE_SELF, inode);
 }

@@ -50,6 +50,7 @@ export function installDevices(kernel: Kernel, vfs: Vfs): IoMachine {
   devices.registerFifo(openFifo);
   vfs.hooks.controls.push(pipeControl);
   vfs.hooks.locks = new Locks();
+  vfs.hooks.events = machine.watches;
   return machine;
 }
 
