@@ -1,11 +1,13 @@
 #include "blocks.h"
 
 #include "ops.h"
+#include "regions.h"
 
 /// Blocks are kept until the arena is full; then all go. Offset 0 is nobody's block: what is there has no valid rip.
 static u32& page_slot(u32 page) { return reinterpret_cast<u32*>(at(kPageListsAt))[page & (kPageListsSize - 1)]; }
 
 void flush_blocks() {
+  jit::drop_all_regions();
   for (u32 i = 0; i < kPageListsSize; i++) {
     for (u32 link = page_slot(i); link != 0;) {
       const PageNote& note = *reinterpret_cast<PageNote*>(at(link));
@@ -59,7 +61,7 @@ static Block* decode_block(u64 rip, u32 most) {
   Block* const block = block_at(g.arena_next);
   Translation done;
   if (!translate(rip, most, block->code(), done)) return nullptr;
-  *block = {rip, done.instructions, done.ops, 0, 0};
+  *block = {rip, done.instructions, done.ops, 0, 0, 0, 0, 0, 0};
   g.arena_next += (static_cast<u32>(sizeof(Block)) + done.arena_used + 15) & ~15u;
   note_code(block, done.bytes);
   return block;
@@ -85,6 +87,7 @@ NOINLINE Block* find_block(u64 rip) {
 }
 
 Block* single_block(u64 rip) { return decode_block(rip, 1); }
+Block* twin_block(u64 rip) { return decode_block(rip, ~0u); }
 
 static void remove_from_hash(Block* block) {
   for (u32* link = &hash_slot(block->rip); *link != kArenaAt; link = &block_at(*link)->next_in_hash) {
@@ -114,5 +117,6 @@ void drop_blocks(u32 page) {
     drop_block(block_at(note.block));
     *link = note.next;
   }
+  jit::drop_regions(page);
   page_table()[page] &= static_cast<u8>(~PAGE_CODE);
 }

@@ -42,10 +42,14 @@ struct Block {
   u32 ops;
   u32 next_in_hash;
   u32 dropped;
+  u32 heat;    // times that a branch led here, until it is looked at
+  u32 region;  // table index of its function, when its first step is OP_REGION
+  u32 plain;   // the same block without it
+  u32 reserved;
 
   Op* code() { return reinterpret_cast<Op*>(this + 1); }
 };
-static_assert(sizeof(Block) == 24);
+static_assert(sizeof(Block) == 40);
 
 /// That a block has code in a page: a list for each page's number modulo kPageListsSize.
 struct PageNote {
@@ -63,6 +67,8 @@ ALWAYS_INLINE u32& hash_slot(u64 rip) {
 Block* find_block(u64 rip);
 /// One with only one instruction, for single steps; not found again.
 Block* single_block(u64 rip);
+/// Another one of what `find_block` finds, which no branch leads to.
+Block* twin_block(u64 rip);
 /// Forgets what was decoded from a page. A block that runs goes on at its next instruction with fresh code.
 void drop_blocks(u32 page);
 void flush_blocks();

@@ -397,4 +397,12 @@ case OP_INVALID:
 case OP_UNIMPLEMENTED:
   raise(g_cpu, EXIT_UNIMPLEMENTED, op->immediate);
   goto fault;
+case OP_REGION:
+  if (!jit::run_region()) {  // its first instruction needs us
+    block = block_at(block->plain);
+    goto enter;
+  }
+  if (g_cpu.exit_reason != EXIT_NONE) return g_cpu.exit_reason;
+  target = g_cpu.rip;
+  goto indirect;
 case OP_RESYNC: return leave_at(op);

@@ -3,6 +3,7 @@
 
 #include "flags.h"
 #include "ops.h"
+#include "regions.h"
 #include "steps.h"
 
 /// rip of a step of the running block.
@@ -64,7 +65,10 @@ enter:
 taken: {
   Branch* const branch = reinterpret_cast<Branch*>(op + 1);
   block = block_at(branch->taken_block);
-  if (LIKELY(branch->taken_block != 0)) goto enter;
+  if (LIKELY(branch->taken_block != 0)) {
+    if (UNLIKELY(++block->heat == jit::kHot) && jit::heat(block)) block->code()->code = OP_REGION;
+    goto enter;
+  }
   block = follow(branch, true);
   if (block != nullptr) goto enter;
   return g_cpu.exit_reason;

@@ -19,6 +19,7 @@ constexpr u32 kConditions = 16;
 enum OpCode : u16 {
   OP_RESYNC,         // the block was dropped: go on at this instruction, decoded anew
   OP_GOTO,           // to Branch.taken
+  OP_REGION,         // all of it, and more, is a translated function
   OP_GENERIC,
   OP_GENERIC_LEAVE,  // back to the dispatcher behind it
   OP_INVALID,

@@ -64,6 +64,7 @@ export interface CoreExports {
   loadFpu(pointer: number): void;
   /** Pointer to `size` bytes of scratch space of the core (at least 64 KiB), for arguments. */
   scratch(): number;
+  readonly __indirect_function_table: WebAssembly.Table;
 }
 
 /** What the core imports from module `env`. */
@@ -71,4 +72,8 @@ export interface CoreImports {
   memory: WebAssembly.Memory;
   /** Time stamp counter: nanoseconds, or faster, as 64 bits. */
   tsc(): bigint;
+  /** Compiles the module that the translator has written at that pointer; its function's table index, or 0 when it can't be had. */
+  translate(pointer: number, size: number): number;
+  /** That function is not called any more. */
+  discard(index: number): void;
 }

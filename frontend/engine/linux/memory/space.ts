@@ -3,6 +3,7 @@
 import { CPU_SIZE, GUEST_BASE, type CoreExports, type CoreImports } from "../abi.ts";
 import { E, Errno } from "../errno.ts";
 import { Registers } from "../registers.ts";
+import { TranslatedFunctions } from "./translated.ts";
 
 const WASM_PAGE = 65536;
 /** The memory grows by at least this, so that growing stays rare. */
@@ -36,9 +37,16 @@ export class CorePool {
     } catch {
       throw new Errno(E.NOMEM);
     }
-    const env: CoreImports = { memory, tsc: this.#tsc };
+    const functions = new TranslatedFunctions(memory);
+    const env: CoreImports = {
+      memory,
+      tsc: this.#tsc,
+      translate: functions.translate,
+      discard: functions.discard,
+    };
     const instance = new WebAssembly.Instance(this.#module, { env: { ...env } });
     const core = instance.exports as unknown as CoreExports;
+    functions.attach(core.__indirect_function_table);
     core.initialize();
     return { memory, core };
   }

@@ -1,0 +1,299 @@
+#include "emitter.h"
+
+using namespace wasm;
+
+namespace jit {
+
+bool Emitter::emit_integer(const Insn& insn) {
+  const FlagEffect effect = effect_of(insn);
+  if (!effect.translated) return false;
+  if (effect.only_if_dead && !flags_are_dead(index_)) return false;
+  return emit_move(insn) || emit_arithmetic(insn) || emit_shift(insn) || emit_conditional(insn) ||
+         emit_stack(insn);
+}
+
+bool Emitter::emit_move(const Insn& insn) {
+  const Operand& to = insn.operands[0];
+  const Operand& from = insn.operands[1];
+  switch (insn.mnemonic) {
+    case Mnemonic::Nop:
+      return true;
+    case Mnemonic::Mov:
+    case Mnemonic::Movzx:
+      if (to.kind == OperandKind::Memory) {
+        // The value may be pushed first: it is a register or an immediate.
+        find_address(insn);
+      }
+      push_operand(insn, from);
+      pop_operand(to);
+      return true;
+    case Mnemonic::Movsx:
+    case Mnemonic::Movsxd:
+      push_operand(insn, from);
+      push_sign_extended(from.size);
+      mask_to(to.size);
+      pop_operand(to);
+      return true;
+    case Mnemonic::Lea:
+      find_address(insn);
+      w.get(ADDRESS);
+      mask_to(insn.operand_size);
+      pop_operand(to);
+      return true;
+    case Mnemonic::Xchg:
+      push_operand(insn, to);
+      w.set(T0);
+      push_operand(insn, from);
+      if (from.kind == OperandKind::Memory) {
+        w.set(T1);
+        w.get(T0);
+        pop_operand(from);
+        w.get(T1);
+        pop_operand(to);
+      } else {
+        pop_operand(to);
+        w.get(T0);
+        pop_operand(from);
+      }
+      return true;
+    case Mnemonic::Not:
+      push_operand(insn, to);
+      w.constant(~u64{0});
+      w.op(I64_XOR);
+      mask_to(insn.operand_size);
+      pop_operand(to);
+      return true;
+    case Mnemonic::Bswap:
+      push_operand(insn, to);
+      w.simd(I64X2_SPLAT);
+      w.get(XMM);
+      w.simd(I8X16_SHUFFLE);
+      for (u32 i = 0; i < 16; ++i) w.byte(u8((insn.operand_size - 1 - i) & 15));
+      w.simd(I64X2_EXTRACT_LANE);
+      w.byte(0);
+      mask_to(insn.operand_size);
+      pop_operand(to);
+      return true;
+    case Mnemonic::Cbw:  // cbw, cwde, cdqe
+      get_register(0);
+      push_sign_extended(insn.operand_size / 2);
+      mask_to(insn.operand_size);
+      pop_operand({OperandKind::Gpr, 0, insn.operand_size});
+      return true;
+    case Mnemonic::Cwd:  // cwd, cdq, cqo
+      get_register(0);
+      push_sign_extended(insn.operand_size);
+      w.constant(63);
+      w.op(I64_SHR_S);
+      mask_to(insn.operand_size);
+      pop_operand({OperandKind::Gpr, 2, insn.operand_size});
+      return true;
+    default:
+      return false;
+  }
+}
+
+/// Operands in T1 and SECOND, the result in T0, then everything is written. Flags come last: a store may leave the function before.
+void Emitter::finish_arithmetic(const Insn& insn, FlagKind kind, bool writes) {
+  mask_to(insn.operand_size);
+  w.set(T0);
+  if (writes) {
+    w.get(T0);
+    pop_operand(insn.operands[0]);
+  }
+  if (flags_are_dead(index_)) return;
+  if (kind != FlagKind::Logic) {
+    w.get(T1);
+    w.set(FLAG_A_LOCAL);
+    w.get(SECOND);
+    w.set(FLAG_B_LOCAL);
+  }
+  w.get(T0);
+  w.set(FLAG_RESULT_LOCAL);
+  set_kind(kind, insn.operand_size);
+}
+
+bool Emitter::emit_arithmetic(const Insn& insn) {
+  const u32 size = insn.operand_size;
+  const Operand& to = insn.operands[0];
+  auto binary = [&](Op op, FlagKind kind, bool writes) {
+    push_operand(insn, to);
+    w.set(T1);
+    push_operand(insn, insn.operands[1]);
+    w.set(SECOND);
+    w.get(T1);
+    w.get(SECOND);
+    w.op(op);
+    finish_arithmetic(insn, kind, writes);
+    return true;
+  };
+  auto step = [&](Op op, FlagKind kind) {
+    push_operand(insn, to);
+    w.set(T1);
+    if (!flags_are_dead(index_)) {
+      push_condition(2);
+      w.op(I64_EXTEND_I32_U);
+      w.set(SECOND);
+    }
+    w.get(T1);
+    w.constant(1);
+    w.op(op);
+    finish_arithmetic(insn, kind, true);
+    return true;
+  };
+  switch (insn.mnemonic) {
+    case Mnemonic::Add:
+      return binary(I64_ADD, FlagKind::Add, true);
+    case Mnemonic::Sub:
+      return binary(I64_SUB, FlagKind::Sub, true);
+    case Mnemonic::Cmp:
+      return binary(I64_SUB, FlagKind::Sub, false);
+    case Mnemonic::And:
+      return binary(I64_AND, FlagKind::Logic, true);
+    case Mnemonic::Test:
+      return binary(I64_AND, FlagKind::Logic, false);
+    case Mnemonic::Or:
+      return binary(I64_OR, FlagKind::Logic, true);
+    case Mnemonic::Xor:
+      return binary(I64_XOR, FlagKind::Logic, true);
+    case Mnemonic::Inc:
+      return step(I64_ADD, FlagKind::Inc);
+    case Mnemonic::Dec:
+      return step(I64_SUB, FlagKind::Dec);
+    case Mnemonic::Neg:
+      push_operand(insn, to);
+      w.set(SECOND);
+      w.constant(0);
+      w.tee(T1);
+      w.get(SECOND);
+      w.op(I64_SUB);
+      finish_arithmetic(insn, FlagKind::Sub, true);
+      return true;
+    case Mnemonic::Imul: {
+      const bool three = insn.operand_count == 3;
+      push_operand(insn, insn.operands[three ? 1 : 0]);
+      push_sign_extended(size);
+      w.set(T1);
+      push_operand(insn, insn.operands[three ? 2 : 1]);
+      push_sign_extended(size);
+      w.set(SECOND);
+      w.get(T1);
+      w.get(SECOND);
+      w.op(I64_MUL);
+      finish_arithmetic(insn, FlagKind::Imul, true);
+      return true;
+    }
+    default:
+      return false;
+  }
+}
+
+bool Emitter::emit_shift(const Insn& insn) {
+  const u32 size = insn.operand_size;
+  Op op;
+  FlagKind kind = FlagKind::Core;
+  switch (insn.mnemonic) {
+    case Mnemonic::Shl:
+      op = I64_SHL;
+      kind = FlagKind::Shl;
+      break;
+    case Mnemonic::Shr:
+      op = I64_SHR_U;
+      kind = FlagKind::Shr;
+      break;
+    case Mnemonic::Sar:
+      op = I64_SHR_S;
+      kind = FlagKind::Sar;
+      break;
+    case Mnemonic::Rol:
+      op = size == 8 ? I64_ROTL : I32_ROTL;
+      break;
+    case Mnemonic::Ror:
+      op = size == 8 ? I64_ROTR : I32_ROTR;
+      break;
+    default:
+      return false;
+  }
+  push_operand(insn, insn.operands[0]);
+  if (kind == FlagKind::Sar) push_sign_extended(size);
+  w.set(T1);
+  if (insn.operands[1].kind == OperandKind::Immediate) {
+    w.constant(insn.immediate & (size == 8 ? 63 : 31));
+  } else {
+    push_operand(insn, insn.operands[1]);
+    w.constant(size == 8 ? 63 : 31);
+    w.op(I64_AND);
+  }
+  w.set(SECOND);
+  w.get(T1);
+  if (op == I32_ROTL || op == I32_ROTR) w.op(I32_WRAP_I64);
+  w.get(SECOND);
+  if (op == I32_ROTL || op == I32_ROTR) w.op(I32_WRAP_I64);
+  w.op(op);
+  if (op == I32_ROTL || op == I32_ROTR) w.op(I64_EXTEND_I32_U);
+  finish_arithmetic(insn, kind, true);
+  return true;
+}
+
+bool Emitter::emit_conditional(const Insn& insn) {
+  const Operand& to = insn.operands[0];
+  if (insn.mnemonic == Mnemonic::Setcc) {
+    if (to.kind == OperandKind::Memory) find_address(insn);
+    push_condition(insn.condition);
+    w.op(I64_EXTEND_I32_U);
+    pop_operand(to);
+    return true;
+  }
+  if (insn.mnemonic != Mnemonic::Cmovcc) return false;
+  push_operand(insn, insn.operands[1]);
+  push_operand(insn, to);
+  push_condition(insn.condition);
+  w.op(SELECT);
+  pop_operand(to);
+  return true;
+}
+
+bool Emitter::emit_stack(const Insn& insn) {
+  constexpr u8 kRsp = 4, kRbp = 5;
+  auto move_stack = [&](u8 from, i64 by) {
+    get_register(from);
+    w.constant(u64(by));
+    w.op(I64_ADD);
+    set_register(kRsp);
+  };
+  switch (insn.mnemonic) {
+    case Mnemonic::Push:
+      push_operand(insn, insn.operands[0]);
+      w.set(T0);
+      get_register(kRsp);
+      w.constant(u64(-8));
+      w.op(I64_ADD);
+      w.set(ADDRESS);
+      w.get(T0);
+      pop_store(8);
+      move_stack(kRsp, -8);
+      return true;
+    case Mnemonic::Pop:
+      get_register(kRsp);
+      w.set(ADDRESS);
+      push_load(8);
+      w.set(T0);
+      move_stack(kRsp, 8);
+      w.get(T0);
+      pop_operand(insn.operands[0]);
+      return true;
+    case Mnemonic::Leave:
+      get_register(kRbp);
+      w.set(ADDRESS);
+      push_load(8);
+      w.set(T0);
+      move_stack(kRbp, 8);
+      w.get(T0);
+      set_register(kRbp);
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace jit

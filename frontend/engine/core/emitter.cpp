@@ -1,0 +1,249 @@
+/// Control flow after Ramsey, "Beyond Relooper: recursive translation of unstructured control flow to structured control flow" (ICFP 2022).
+#include "emitter.h"
+
+#include "translated.h"
+
+using namespace wasm;
+
+namespace jit {
+
+namespace {
+
+u32 pointer(const void* to) { return u32(reinterpret_cast<uintptr_t>(to)); }
+
+u32 cpu_at(u32 offset) { return pointer(&the_cpu()) + offset; }
+
+}  // namespace
+
+bool Emitter::emit() {
+  find_kinds();
+  measuring_ = true;
+  emit_function();  // once to see which registers it needs, once with those
+  measuring_ = false;
+  held_ = used_;
+  held_xmm_ = used_xmm_;
+  changed_ = written_;
+  changed_xmm_ = written_xmm_;
+  w.restart();
+  emit_function();
+  return !failed_ && !w.overflowed();
+}
+
+void Emitter::emit_function() {
+  w.number(4);  // groups of locals
+  w.number(LAST_I64 - GPR + 1);
+  w.byte(I64);
+  w.number(LAST_I32 - LAST_I64);
+  w.byte(I32);
+  w.number(LAST_V128 - XMM + 1);
+  w.byte(V128);
+  w.number(0);
+  w.byte(I32);
+  prologue();
+  w.begin(BLOCK);
+  exit_label_ = ++depth_;
+  emit_tree(0);
+  w.end();
+  --depth_;
+  epilogue();
+  w.get(BUDGET);
+  w.end();
+}
+
+void Emitter::prologue() {
+  for (u32 i = 0; i < 16; ++i) {
+    if (held_ & (1u << i)) {
+      w.constant32(0);
+      w.memory(I64_LOAD, cpu_at(u32(offsetof(Cpu, gpr)) + 8 * i));
+      w.set(GPR + i);
+    }
+    if (held_xmm_ & (1u << i)) {
+      w.constant32(0);
+      w.memory(V128_LOAD, cpu_at(u32(offsetof(Cpu, xmm)) + 16 * i));
+      w.set(XMM + i);
+    }
+  }
+}
+
+void Emitter::epilogue() {
+  for (u32 i = 0; i < 16; ++i) {
+    if (changed_ & (1u << i)) {
+      w.constant32(0);
+      w.get(GPR + i);
+      w.memory(I64_STORE, cpu_at(u32(offsetof(Cpu, gpr)) + 8 * i));
+    }
+    if (changed_xmm_ & (1u << i)) {
+      w.constant32(0);
+      w.get(XMM + i);
+      w.memory(V128_STORE, cpu_at(u32(offsetof(Cpu, xmm)) + 16 * i));
+    }
+  }
+  w.constant32(0);
+  w.get(RIP);
+  w.memory(I64_STORE, cpu_at(u32(offsetof(Cpu, rip))));
+  spill_flags();
+}
+
+void Emitter::spill_flags() {
+  const u32 at = pointer(&left_flags);
+  const struct {
+    u32 local;
+    size_t offset;
+  } parts[] = {
+      {FLAG_A_LOCAL, offsetof(LeftFlags, a)},
+      {FLAG_B_LOCAL, offsetof(LeftFlags, b)},
+      {FLAG_RESULT_LOCAL, offsetof(LeftFlags, result)},
+  };
+  for (const auto& part : parts) {
+    w.constant32(0);
+    w.get(part.local);
+    w.memory(I64_STORE, at + u32(part.offset));
+  }
+  w.constant32(0);
+  w.get(KIND);
+  w.memory(I32_STORE, at + u32(offsetof(LeftFlags, kind)));
+}
+
+/// Instructions of a block that this function runs.
+u32 Emitter::counted_of(u8 block) const {
+  return region_.blocks[block].count - (region_.blocks[block].ending == Ending::Leaves ? 1 : 0);
+}
+
+void Emitter::emit_tree(u8 block) {
+  u8 merges[kRegionBlocks];
+  u32 count = 0;
+  for (u32 i = block + 1; i < region_.block_count; ++i) {
+    if (region_.blocks[i].dominator == block && region_.blocks[i].entries > 1) merges[count++] = u8(i);
+  }
+  if (!region_.blocks[block].loop) return emit_within(block, merges, count);
+  w.begin(LOOP);
+  loop_label_[block] = ++depth_;
+  emit_within(block, merges, count);
+  w.end();
+  --depth_;
+}
+
+void Emitter::emit_within(u8 block, const u8* merges, u32 count) {
+  if (!count) return emit_block(block);
+  const u8 last = merges[count - 1];
+  w.begin(BLOCK);
+  merge_label_[last] = ++depth_;
+  emit_within(block, merges, count - 1);
+  w.end();
+  --depth_;
+  emit_tree(last);
+}
+
+void Emitter::emit_block(u8 number) {
+  const RegionBlock& block = region_.blocks[number];
+  block_ = number;
+  kind_ = kind_in_[number];
+  if (block.loop) {
+    w.get(BUDGET);
+    w.constant32(0);
+    w.op(I32_LT_S);
+    w.begin(IF);
+    ++depth_;
+    index_ = block.first;
+    leave(block.start, counted_of(number));  // nothing was counted yet
+    w.end();
+    --depth_;
+  }
+  if (const u32 counted = counted_of(number)) {
+    w.get(BUDGET);
+    w.constant32(counted);
+    w.op(I32_SUB);
+    w.set(BUDGET);
+  }
+  const bool jumps = block.ending == Ending::Branches || block.ending == Ending::Jumps;
+  const u32 plain = block.count - (jumps || block.ending == Ending::Leaves ? 1 : 0);
+  for (u32 i = 0; i < plain; ++i) {
+    index_ = block.first + i;
+    emit_instruction(region_.instructions[index_]);
+  }
+  index_ = block.first + block.count - 1;
+  const u32 kind = kind_;
+  switch (block.ending) {
+    case Ending::Falls:
+    case Ending::Jumps:
+      return emit_edge(number, block.next, block.next_address);
+    case Ending::Leaves:
+      return leave(block.next_address, counted_of(number));
+    case Ending::Branches:
+      push_condition(region_.instructions[index_].condition);
+      w.begin(IF);
+      ++depth_;
+      emit_edge(number, block.taken, block.taken_address);
+      w.op(ELSE);
+      kind_ = kind;
+      block_ = number;
+      index_ = block.first + block.count - 1;
+      emit_edge(number, block.next, block.next_address);
+      w.end();
+      --depth_;
+      w.op(UNREACHABLE);
+      return;
+  }
+}
+
+void Emitter::emit_edge(u8 from, u8 to, u64 address) {
+  if (to == kNoBlock) return leave(address, counted_of(from));
+  if (kind_in_[to] == kKindUnknown) settle_kind();
+  if (to <= from) return w.branch(depth_ - loop_label_[to]);
+  if (region_.blocks[to].entries > 1) return w.branch(depth_ - merge_label_[to]);
+  emit_tree(to);
+}
+
+void Emitter::leave(u64 address, u32 done) {
+  const u32 undone = counted_of(block_) - done;
+  if (undone) {
+    w.get(BUDGET);
+    w.constant32(undone);
+    w.op(I32_ADD);
+    w.set(BUDGET);
+  }
+  w.constant(address);
+  w.set(RIP);
+  settle_kind();
+  w.branch(depth_ - exit_label_);
+}
+
+void Emitter::emit_instruction(const Insn& insn) {
+  if (!emit_integer(insn) && !emit_sse(insn)) emit_by_handler(insn);
+}
+
+void Emitter::emit_by_handler(const Insn& insn) {
+  settle_kind();
+  epilogue();
+  const u32 number = measuring_ ? 0 : hold(insn);
+  if (number == ~0u) failed_ = true;
+  w.constant32(number);
+  call_helper(TYPE_REGION, helper_execute());
+  for (u32 i = 0; i < 16; ++i) {
+    if (held_ & (1u << i)) {
+      w.constant32(0);
+      w.memory(I64_LOAD, cpu_at(u32(offsetof(Cpu, gpr)) + 8 * i));
+      w.set(GPR + i);
+    }
+    if (held_xmm_ & (1u << i)) {
+      w.constant32(0);
+      w.memory(V128_LOAD, cpu_at(u32(offsetof(Cpu, xmm)) + 16 * i));
+      w.set(XMM + i);
+    }
+  }
+  w.constant32(0);
+  w.set(KIND);
+  kind_ = 0;
+  w.tee(DONE);  // 0 done, 1 done and the code is stale, 2 an exit was set
+  w.constant32(2);
+  w.op(I32_EQ);
+  leave_before_if();
+  w.get(DONE);
+  w.begin(IF);
+  ++depth_;
+  leave(region_.addresses[index_] + insn.length, index_ - region_.blocks[block_].first + 1);
+  w.end();
+  --depth_;
+}
+
+}  // namespace jit

@@ -1,0 +1,152 @@
+/// Turns a region into one wasm function. Registers are locals; flags are kept as operands and result; control flow is structured.
+#pragma once
+#include "region.h"
+#include "translator.h"
+#include "wasm_writer.h"
+
+namespace jit {
+
+/// Locals of the function. Those of registers are loaded at its beginning and stored at its end, if the region uses them.
+enum Local : u32 {
+  BUDGET = 0,  // parameter and result
+  GPR = 1,     // 16 of them
+  FLAG_A_LOCAL = 17,
+  FLAG_B_LOCAL,
+  FLAG_RESULT_LOCAL,
+  RIP,
+  ADDRESS,
+  T0,
+  T1,
+  T2,
+  SECOND,
+  LAST_I64 = SECOND,
+  KIND,
+  DONE,  // how a handler ended
+  LAST_I32 = DONE,
+  XMM,  // 16 of them
+  VECTOR = XMM + 16,
+  VECTOR2,
+  VECTOR3,
+  RESULT,
+  LAST_V128 = RESULT,
+};
+
+/// What the translated form of an instruction does to the flags.
+struct FlagEffect {
+  bool translated;    // else it runs by its handler
+  bool sets;          // all six (undefined ones included)
+  bool observes;      // reads some, or may leave the function before it is done
+  bool only_if_dead;  // translated only where nobody sees its flags
+  FlagKind kind;
+};
+FlagEffect effect_of(const Insn& insn);
+bool is_translated_sse(const Insn& insn);
+bool is_float_operation(const Insn& insn);
+
+class Emitter {
+ public:
+  Emitter(const Region& region, u8* bytes, u32 capacity) : region_(region), w(bytes, capacity) {}
+
+  /// The function's body, with its locals; false when it does not fit.
+  bool emit();
+  const wasm::Writer& written() const { return w; }
+
+ private:
+  // emitter.cpp: control flow, entry and exit
+  void emit_function();
+  void prologue();
+  void epilogue();
+  u32 counted_of(u8 block) const;
+  void emit_tree(u8 block);
+  void emit_within(u8 block, const u8* merges, u32 count);
+  void emit_block(u8 block);
+  void emit_edge(u8 from, u8 to, u64 address);
+  /// Ends the function with rip at `address`; of the current block's instructions `done` have run.
+  void leave(u64 address, u32 done);
+  void emit_instruction(const Insn& insn);
+  /// Runs the instruction by its handler, with all state in memory meanwhile.
+  void emit_by_handler(const Insn& insn);
+
+  // emit_integer.cpp, emit_sse.cpp: true when it was translated
+  bool emit_integer(const Insn& insn);
+  bool emit_move(const Insn& insn);
+  bool emit_arithmetic(const Insn& insn);
+  bool emit_shift(const Insn& insn);
+  bool emit_conditional(const Insn& insn);
+  bool emit_stack(const Insn& insn);
+  void finish_arithmetic(const Insn& insn, FlagKind kind, bool writes);
+  bool emit_sse(const Insn& insn);
+  void emit_part_move(const Insn& insn);
+  void emit_float(const Insn& insn);
+  void get_xmm(u8 number);
+  void set_xmm(u8 number);
+  void push_vector(const Insn& insn, const Operand& operand);
+  void pop_vector(const Insn& insn, const Operand& operand);
+  void push_is_slow_vector(bool aligned, u8 page_bit);
+  void take_magnitude(u32 local, u32 into, bool wide);
+  void push_is_normal(u32 local, bool wide);
+  void push_is_zero(u32 local, bool wide);
+  void push_zero_vector();
+  void shuffle(const u8* lanes);
+
+  // emit_operands.cpp
+  void get_register(u8 number);
+  void set_register(u8 number);
+  /// Pushes the operand's value, zero-extended to 64 bits. Leaves a memory operand's address in ADDRESS.
+  void push_operand(const Insn& insn, const Operand& operand);
+  /// Pops a zero-extended value into the operand; a memory operand's address is in ADDRESS.
+  void pop_operand(const Operand& operand);
+  /// Leaves the memory operand's address in ADDRESS.
+  void find_address(const Insn& insn);
+  /// Pushes what is at ADDRESS.
+  void push_load(u32 size);
+  /// Pops the value to ADDRESS. Uses T2.
+  void pop_store(u32 size);
+  /// Pushes i32: whether the access at ADDRESS can't be made directly.
+  void push_is_slow(u32 size, u8 page_bit);
+  void push_sign_extended(u32 size);
+  void mask_to(u32 size);
+  void call_helper(u32 type, u32 table_index);
+  /// Leaves with rip at this instruction, of which nothing is done: the interpreter does what is rare. Calls would be worse than
+  /// that: around them wasm's compilers keep no locals in registers.
+  void leave_before();
+  /// The same when the i32 on the stack is not 0.
+  void leave_before_if();
+
+  // emit_flags.cpp
+  void set_kind(FlagKind kind, u32 size);
+  void push_condition(u8 condition);
+  bool push_known_condition(u8 pair);
+  /// Makes the local KIND hold what is known at translation.
+  void settle_kind();
+  void spill_flags();
+  void find_kinds();
+  /// The kind after the instruction; `before` when it leaves the flags alone.
+  u32 kind_after(u32 index, u32 before) const;
+  /// Whether nobody sees the flags that this instruction sets.
+  bool flags_are_dead(u32 index) const;
+
+  const Region& region_;
+  wasm::Writer w;
+  // Bits of registers: those that the function holds in locals, and what was used while it was written.
+  u32 held_ = 0xffff, held_xmm_ = 0xffff;
+  u32 changed_ = 0xffff, changed_xmm_ = 0xffff;
+  u32 used_ = 0, used_xmm_ = 0;
+  u32 written_ = 0, written_xmm_ = 0;
+  u32 depth_ = 0;  // open labels
+  u32 exit_label_ = 0;
+  u32 merge_label_[kRegionBlocks] = {};
+  u32 loop_label_[kRegionBlocks] = {};
+  u32 kind_in_[kRegionBlocks] = {};  // kKindUnknown: known only when it runs
+  u32 kind_ = 0;
+  u8 block_ = 0;
+  u32 index_ = 0;  // the instruction that is being written
+  bool failed_ = false;
+  bool measuring_ = false;
+};
+
+constexpr u32 kKindUnknown = 0xffff;
+/// Function types of the module.
+enum HelperType : u32 { TYPE_REGION, TYPE_CONDITION };
+
+}  // namespace jit

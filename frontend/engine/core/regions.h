@@ -1,0 +1,20 @@
+/// The regions that were translated: from a block that became hot to a function of the table, and back when its code changes.
+#pragma once
+#include "blocks.h"
+
+namespace jit {
+
+/// A block is looked at when it has begun so often.
+constexpr u32 kHot = 400;
+
+/// Translates the region that begins at the block, if it has a loop and the machine outside can compile. True: its first step must become OP_REGION.
+bool heat(Block* block);
+/// Runs the region whose entry is the running block, which has just been counted. rip is set; exit_reason if there is one.
+/// False: nothing was done, and the block itself must run.
+bool run_region();
+/// Regions with code on the page are forgotten. `drops` counts them.
+void drop_regions(u32 page);
+void drop_all_regions();
+extern u32 drops;
+
+}  // namespace jit

@@ -1,0 +1,151 @@
+#include "translator.h"
+
+#include "emitter.h"
+#include "translated.h"
+
+namespace jit {
+
+namespace {
+
+constexpr u32 kBodyCapacity = 512 * 1024;
+u8 body[kBodyCapacity];
+
+constexpr u64 ones(u32 size) { return size == 8 ? ~u64{0} : (u64{1} << (8 * size)) - 1; }
+
+void section(wasm::Writer& w, u8 id, const wasm::Writer& content) {
+  w.byte(id);
+  w.number(content.size());
+  w.raw(content.data(), content.size());
+}
+
+template <class... Types>
+void function_type(wasm::Writer& w, u8 result, Types... parameters) {
+  w.byte(0x60);
+  w.number(sizeof...(parameters));
+  (w.byte(parameters), ...);
+  w.number(1);
+  w.byte(result);
+}
+
+}  // namespace
+
+u32 flags_of(u32 kind, u64 a, u64 b, u64 result) {
+  const u32 size = 1u << (kind % 4);
+  const u32 bits = 8 * size;
+  const u64 sign = u64{1} << (bits - 1);
+  const u64 mask = ones(size);
+  u32 flags = 0;
+  if (FlagKind(kind / 4) == FlagKind::Bits) return u32(result);
+  if (result == 0) flags |= FLAG_Z;
+  if (result & sign) flags |= FLAG_S;
+  if (!(__builtin_popcount(u32(result & 0xff)) & 1)) flags |= FLAG_P;
+  auto carry = [&](bool on) { flags |= on ? FLAG_C : 0; };
+  auto overflow = [&](bool on) { flags |= on ? FLAG_O : 0; };
+  auto adjust = [&](u64 x, u64 y) { flags |= (x ^ y ^ result) & 0x10 ? FLAG_A : 0; };
+  switch (FlagKind(kind / 4)) {
+    case FlagKind::Add:
+      carry(result < a);
+      overflow((a ^ result) & (b ^ result) & sign);
+      adjust(a, b);
+      break;
+    case FlagKind::Sub:
+      carry(a < b);
+      overflow((a ^ b) & (a ^ result) & sign);
+      adjust(a, b);
+      break;
+    case FlagKind::Inc:
+      carry(b);
+      overflow(result == sign);
+      adjust(a, 1);
+      break;
+    case FlagKind::Dec:
+      carry(b);
+      overflow(result == sign - 1);
+      adjust(a, 1);
+      break;
+    case FlagKind::Shl: {
+      const bool out = (a >> (bits - b)) & 1;
+      carry(out);
+      overflow(out != !!(result & sign));
+      break;
+    }
+    case FlagKind::Shr:
+      carry((a >> (b - 1)) & 1);
+      overflow(a & sign);
+      break;
+    case FlagKind::Sar:
+      carry((i64(a) >> (b - 1)) & 1);
+      break;
+    case FlagKind::Imul: {
+      const i128 product = i128(i64(a)) * i64(b);
+      const i64 kept = size == 8 ? i64(result) : i64((result & mask) ^ sign) - i64(sign);
+      carry(product != kept);
+      overflow(product != kept);
+      break;
+    }
+    case FlagKind::Core:
+    case FlagKind::Logic:
+    case FlagKind::Bits:
+      break;
+  }
+  return flags;
+}
+
+u32 write_region(const Region& region, u8* bytes, u32 capacity) {
+  using namespace wasm;
+  Emitter emitter(region, body, kBodyCapacity);
+  if (!emitter.emit()) return 0;
+
+  Writer w(bytes, capacity);
+  constexpr u8 header[] = {0, 'a', 's', 'm', 1, 0, 0, 0};
+  w.raw(header, sizeof header);
+  u8 buffer[256];
+  {
+    Writer types(buffer, sizeof buffer);
+    types.number(2);  // in the order of HelperType
+    function_type(types, I32, I32);
+    function_type(types, I32, I32, I64, I64, I64, I32);
+    section(w, 1, types);
+  }
+  {
+    Writer imports(buffer, sizeof buffer);
+    imports.number(2);
+    imports.name("env");
+    imports.name("memory");
+    imports.byte(2);
+    imports.byte(0);
+    imports.number(kGuestBase >> 16);
+    imports.name("env");
+    imports.name("table");
+    imports.byte(1);
+    imports.byte(0x70);
+    imports.byte(0);
+    imports.number(0);
+    section(w, 2, imports);
+  }
+  {
+    Writer functions(buffer, sizeof buffer);
+    functions.number(1);
+    functions.number(TYPE_REGION);
+    section(w, 3, functions);
+  }
+  {
+    Writer exports(buffer, sizeof buffer);
+    exports.number(1);
+    exports.name("run");
+    exports.byte(0);
+    exports.number(0);
+    section(w, 7, exports);
+  }
+  const Writer& code = emitter.written();
+  Writer length(buffer, sizeof buffer);
+  length.number(1);
+  length.number(code.size());
+  w.byte(10);
+  w.number(length.size() + code.size());
+  w.raw(length.data(), length.size());
+  w.raw(code.data(), code.size());
+  return w.overflowed() ? 0 : w.size();
+}
+
+}  // namespace jit
