@@ -13,7 +13,7 @@ import {
   EXIT_UNIMPLEMENTED,
   GUEST_END,
 } from "./abi.ts";
-import { Errno } from "./errno.ts";
+import { E, Errno } from "./errno.ts";
 import { EngineError } from "./kernel.ts";
 import { FAULT_BUS, FAULT_OK, SEGV_MAPERR } from "./memory/maps.ts";
 import { RSP } from "./registers.ts";
@@ -31,7 +31,7 @@ import {
   SIGTRAP,
   TRAP_TRACE,
 } from "./signals/numbers.ts";
-import { forceSignal } from "./signals/send.ts";
+import { forceSignal, sendToProcess } from "./signals/send.ts";
 import type { Thread } from "./task.ts";
 import { Block } from "./wait.ts";
 
@@ -52,9 +52,9 @@ function pageFault(thread: Thread): boolean {
       return false;
     }
     if (!(error instanceof Errno)) throw error;
-    // No memory, or the disk fails.
-    process.kernel.log(`${thread.name}[${process.pid}]: page at ${address.toString(16)} not to be had`);
-    forceSignal(thread, { signal: SIGKILL, code: SI_KERNEL }, access);
+    const why = error.code === E.NOMEM ? "out of memory" : `page not to be had (errno ${error.code})`;
+    process.kernel.log(`${thread.name}[${process.pid}]: ${why} at ${address.toString(16)}, killed`);
+    sendToProcess(process, { signal: SIGKILL, code: SI_KERNEL });
     return true;
   }
   process.kernel.faults += 1;

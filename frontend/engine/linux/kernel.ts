@@ -4,7 +4,7 @@ import { type ExecutableFile, execute } from "./exec/execute.ts";
 import { Futexes } from "./futex.ts";
 import { defaultLimits } from "./limits.ts";
 import { Maps } from "./memory/maps.ts";
-import { SharedVersions } from "./memory/paging.ts";
+import { PageAccount, SharedVersions } from "./memory/paging.ts";
 import { CorePool } from "./memory/space.ts";
 import { defaultActions, ThreadGroup } from "./process.ts";
 import { Scheduler } from "./scheduler.ts";
@@ -29,6 +29,11 @@ import type {
   Time,
 } from "./types.ts";
 import { WaitQueue } from "./wait.ts";
+
+/** Bytes that all address spaces together may fill. */
+export const MEMORY = 2 * 1024 ** 3;
+/** Processes and threads. */
+export const MOST_THREADS = 4096;
 
 /** The engine itself is wrong, or cannot do what a program needs: the machine stops with this report. */
 export class EngineError extends Error {
@@ -78,6 +83,8 @@ export class LinuxKernel implements Kernel {
   readonly timers = new TimerHeap();
   readonly futexes = new Futexes();
   readonly sharedVersions = new SharedVersions();
+  /** Memory of the machine. */
+  readonly pages = new PageAccount(MEMORY / 4096);
   readonly threads = new Map<number, Thread>();
   hostname: ByteString = "localhost";
   domainname: ByteString = "(none)";
@@ -241,7 +248,7 @@ export class LinuxKernel implements Kernel {
       actions: defaultActions(),
       exitSignal: 0,
     });
-    const thread = new Thread(program.pid, process, new Maps(this.pool, this.sharedVersions));
+    const thread = new Thread(program.pid, process, new Maps(this.pool, this.sharedVersions, this.pages));
     try {
       process.threads.push(thread);
       const file = this.files.openExecutable(thread, -100, program.path, 0);

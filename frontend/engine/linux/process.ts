@@ -74,6 +74,8 @@ export class ThreadGroup implements Process {
   noNewPrivileges = false;
   parentDeathSignal = 0;
   nice = 0;
+  /** Seconds of CPU time at which SIGXCPU comes next. */
+  cpuWarning = 0;
   personality = 0;
   timerSlack = 50000;
   readonly usage: Usage = noUsage();

@@ -7,7 +7,10 @@ import type { LinuxKernel } from "./kernel.ts";
 import type { AddressSpace } from "./memory/space.ts";
 import type { Paging } from "./memory/paging.ts";
 import { attend } from "./signals/deliver.ts";
-import { mustDie } from "./signals/send.ts";
+import type { ThreadGroup } from "./process.ts";
+import { RLIMIT_CPU } from "./limits.ts";
+import { SI_KERNEL, SIGKILL, SIGXCPU } from "./signals/numbers.ts";
+import { mustDie, sendToProcess } from "./signals/send.ts";
 import type { Thread } from "./task.ts";
 import type { Block } from "./wait.ts";
 
@@ -97,6 +100,7 @@ export class Scheduler {
     thread.cpuTime += elapsed;
     thread.process.usage.user += elapsed;
     this.nanoseconds += elapsed;
+    limitCpuTime(thread.process);
     this.switches += 1;
     if (thread.state === "runnable") {
       if (this.#queue.length > 0) thread.process.usage.involuntarySwitches += 1;
@@ -148,5 +152,17 @@ export class Scheduler {
         if (!handleExit(thread, reason)) return;
       }
     }
+  }
+}
+
+/** RLIMIT_CPU: SIGXCPU each second beyond the soft limit, SIGKILL at the hard one. */
+function limitCpuTime(process: ThreadGroup): void {
+  const { soft, hard } = process.limits[RLIMIT_CPU]!;
+  if (soft === Infinity && hard === Infinity) return;
+  const seconds = process.usage.user / 1e9;
+  if (seconds >= hard) sendToProcess(process, { signal: SIGKILL, code: SI_KERNEL });
+  else if (seconds >= Math.max(soft, process.cpuWarning)) {
+    process.cpuWarning = seconds + 1;
+    sendToProcess(process, { signal: SIGXCPU, code: SI_KERNEL });
   }
 }

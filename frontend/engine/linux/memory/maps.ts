@@ -14,7 +14,7 @@ import {
   PROT_READ,
   PROT_WRITE,
 } from "./areas.ts";
-import { Paging, type SharedVersions } from "./paging.ts";
+import { type PageAccount, Paging, type SharedVersions } from "./paging.ts";
 import { AddressSpace, type CorePool } from "./space.ts";
 
 /** Lowest address that mmap gives without being asked (vm.mmap_min_addr). */
@@ -70,20 +70,25 @@ export class Maps {
   executableName: ByteString = "";
   peakBytes = 0;
 
-  constructor(pool: CorePool, versions: SharedVersions) {
+  constructor(pool: CorePool, versions: SharedVersions, account: PageAccount) {
     this.#pool = pool;
     this.space = new AddressSpace(pool);
-    this.paging = new Paging(this.space, versions);
+    this.paging = new Paging(this.space, versions, account);
   }
 
   /** For fork: the same areas, and a copy of every page that is there. */
   fork(): Maps {
     this.paging.writeBack();
-    const child = new Maps(this.#pool, this.paging.versions);
-    for (const area of this.areas.list) {
-      if (area.dontFork) continue;
-      child.areas.insert({ ...area });
-      if (!area.wipeOnFork) this.paging.copyTo(child.paging, area);
+    const child = new Maps(this.#pool, this.paging.versions, this.paging.account);
+    try {
+      for (const area of this.areas.list) {
+        if (area.dontFork) continue;
+        child.areas.insert({ ...area });
+        if (!area.wipeOnFork) this.paging.copyTo(child.paging, area);
+      }
+    } catch (error) {
+      child.discard();
+      throw error;
     }
     for (const name of ["brkStart", "brk", "brkLimit", "mmapBase", "stackLimit", "limit"] as const) {
       child[name] = this[name];
@@ -102,6 +107,12 @@ export class Maps {
     this.executable?.drop();
     this.executable = executable;
     this.executableName = name;
+  }
+
+  /** Gives back what nobody has entered. */
+  discard(): void {
+    this.enter();
+    this.leave();
   }
 
   enter(): void {
@@ -300,6 +311,7 @@ export class Maps {
 
   /** Pages that are there in [start, end). */
   resident(start = 0, end = GUEST_END): number {
+    if (start === 0 && end === GUEST_END) return this.paging.resident;
     const pages = this.space.pages.subarray(pageOf(start), pageOf(end));
     let count = 0;
     for (const bits of pages) if (bits !== 0) count += 1;

@@ -3,6 +3,7 @@
 import { PAGE_DIRTY, PAGE_EXEC, PAGE_READ, PAGE_SIZE, PAGE_WRITABLE } from "../abi.ts";
 import type { Area, Backing } from "./areas.ts";
 import { pageOf, PROT_EXEC, PROT_READ, PROT_WRITE } from "./areas.ts";
+import { E, Errno } from "../errno.ts";
 import type { AddressSpace } from "./space.ts";
 
 /** A page of shared memory that is in this address space. */
@@ -35,6 +36,22 @@ export class SharedVersions {
   }
 }
 
+/** Pages of all address spaces of a machine, and how many there may be. */
+export class PageAccount {
+  pages = 0;
+  most: number;
+
+  constructor(most: number) {
+    this.most = most;
+  }
+
+  /** ENOMEM when the machine has no more. */
+  take(count: number): void {
+    if (this.pages + count > this.most) throw new Errno(E.NOMEM);
+    this.pages += count;
+  }
+}
+
 export function pageBits(prot: number): number {
   let bits = 0;
   if ((prot & (PROT_READ | PROT_WRITE | PROT_EXEC)) !== 0) bits |= PAGE_READ;
@@ -49,12 +66,24 @@ export class Paging {
   /** Pages with content and no permission at all; the page table can't tell them from pages that are not there. */
   readonly hidden = new Map<number, number>();
   readonly #shared = new Map<number, SharedPage>();
-  /** Pages filled, for statistics. */
-  filled = 0;
+  readonly account: PageAccount;
+  /** Pages that are there. */
+  resident = 0;
 
-  constructor(space: AddressSpace, versions: SharedVersions) {
+  constructor(space: AddressSpace, versions: SharedVersions, account: PageAccount) {
     this.space = space;
     this.versions = versions;
+    this.account = account;
+  }
+
+  #took(count: number): void {
+    this.account.take(count);
+    this.resident += count;
+  }
+
+  #gave(count: number): void {
+    this.account.pages -= count;
+    this.resident -= count;
   }
 
   isThere(page: number): boolean {
@@ -67,12 +96,14 @@ export class Paging {
     const address = page * PAGE_SIZE;
     if (area.backing === undefined) {
       space.reach(address + PAGE_SIZE);
+      this.#took(1);
       space.raw(address, PAGE_SIZE).fill(0);
     } else {
       const index = (area.offset + (address - area.start)) / PAGE_SIZE;
       if (index * PAGE_SIZE >= area.backing.stat().size) return false;
       const master = area.backing.page(index);
       space.reach(address + PAGE_SIZE);
+      this.#took(1);
       space.raw(address, PAGE_SIZE).set(master);
       if (area.shared) {
         this.#share(page, {
@@ -84,7 +115,6 @@ export class Paging {
         });
       }
     }
-    this.filled += 1;
     space.core.setPages(page, 1, pageBits(area.prot));
     return true;
   }
@@ -101,10 +131,15 @@ export class Paging {
   /** Forgets pages [first, last): the next touch fills them again. */
   drop(first: number, last: number): void {
     this.writeBack(first, last);
-    this.space.core.setPages(first, last - first, 0);
+    let there = 0;
+    for (const bits of this.space.pages.subarray(first, last)) if (bits !== 0) there += 1;
+    if (there > 0) this.space.core.setPages(first, last - first, 0);
     if (this.hidden.size > 0) {
-      for (const page of [...this.hidden.keys()]) if (page >= first && page < last) this.hidden.delete(page);
+      for (const page of [...this.hidden.keys()]) {
+        if (page >= first && page < last && this.hidden.delete(page)) there += 1;
+      }
     }
+    this.#gave(there);
     if (this.#shared.size > 0) {
       for (const page of [...this.#shared.keys()]) {
         if (page >= first && page < last) this.#shared.delete(page);
@@ -182,6 +217,7 @@ export class Paging {
       let end = page + 1;
       while (end < last && pages[end] !== 0 && (pages[end]! & PAGE_DIRTY) === dirty) end += 1;
       to.reach(end * PAGE_SIZE);
+      target.#took(end - page);
       to.raw(page * PAGE_SIZE, (end - page) * PAGE_SIZE).set(
         from.raw(page * PAGE_SIZE, (end - page) * PAGE_SIZE),
       );
@@ -191,6 +227,7 @@ export class Paging {
     for (const [page, dirty] of this.hidden) {
       if (page < first || page >= last) continue;
       to.reach((page + 1) * PAGE_SIZE);
+      target.#took(1);
       to.raw(page * PAGE_SIZE, PAGE_SIZE).set(from.raw(page * PAGE_SIZE, PAGE_SIZE));
       target.hidden.set(page, dirty);
     }
@@ -217,6 +254,8 @@ export class Paging {
   release(): void {
     this.writeBack();
     this.#shared.clear();
+    this.hidden.clear();
+    this.#gave(this.resident);
   }
 
   /** Drops shared pages that others have changed since. */
@@ -226,6 +265,7 @@ export class Paging {
       if (version === shared.version && shared.backing.version === shared.backingVersion) continue;
       this.space.core.setPages(page, 1, 0);
       this.hidden.delete(page);
+      this.#gave(1);
       this.#shared.delete(page);
     }
   }

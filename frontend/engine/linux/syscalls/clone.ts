@@ -1,6 +1,7 @@
 /** fork, vfork, clone and clone3. */
 
 import { E, Errno } from "../errno.ts";
+import { MOST_THREADS } from "../kernel.ts";
 import { copyActions, resetActions, ThreadGroup } from "../process.ts";
 import { RAX, Registers, RSP } from "../registers.ts";
 import { SIGCHLD, SIGNALS, SS_AUTODISARM, SS_DISABLE } from "../signals/numbers.ts";
@@ -77,6 +78,7 @@ function clone(thread: Thread, request: Request): number {
   if (typeof waitsFor === "number") return waitForVfork(thread, waitsFor);
   check(request);
   if (shares(CLONE_PARENT_SETTID)) thread.memory.writable(request.parentTid, 4);
+  if (kernel.threads.size >= MOST_THREADS) throw new Errno(E.AGAIN);
   const tid = kernel.allocatePid();
   const maps = shares(CLONE_VM) ? thread.maps : thread.maps.fork();
   const isThread = shares(CLONE_THREAD);

@@ -1,6 +1,7 @@
 /** The machine and its limits: uname, sysinfo, rlimits, prctl, scheduling, and what is refused politely. */
 
 import { E, Errno } from "../errno.ts";
+import { MEMORY } from "../kernel.ts";
 import { RLIMIT_AS } from "../limits.ts";
 import { ofThreads, type Thread } from "../task.ts";
 import type { ByteString } from "../types.ts";
@@ -27,7 +28,6 @@ const GRND_FLAGS = 7;
 const MEMBARRIER_QUERY = 0;
 /** GLOBAL, GLOBAL_EXPEDITED and PRIVATE_EXPEDITED with their registrations: one processor needs no barrier. */
 const MEMBARRIER_COMMANDS = 0x1f;
-const MEMORY = 3.5 * 1024 ** 3;
 
 /** What uname tells. */
 export const RELEASE: ByteString = "6.1.0-webvm";
@@ -164,7 +164,7 @@ export const systemCalls = ofThreads({
     memory.writable(a[0], 112).fill(0);
     memory.setI64(a[0], Math.floor(kernel.monotonic() / 1e9));
     memory.setI64(a[0] + 32, MEMORY);
-    memory.setI64(a[0] + 40, MEMORY / 2);
+    memory.setI64(a[0] + 40, MEMORY - kernel.pages.pages * 4096);
     memory.setU16(a[0] + 80, [...kernel.processes()].length);
     memory.setU32(a[0] + 104, 1);
     return 0;
