@@ -70,7 +70,7 @@ export abstract class FsInode implements Inode {
   abstract readonly gid: number;
   abstract readonly size: number;
   abstract readonly nlink: number;
-  readonly rdev: number = 0;
+  abstract readonly rdev: number;
   version = 0;
   #holds = 0;
 

@@ -22,7 +22,7 @@ export class MemoryInode extends FsInode {
   mode: number;
   uid: number;
   gid: number;
-  override readonly rdev: number;
+  readonly rdev: number;
   nlink: number;
   readonly atime: Time;
   mtime: Time;

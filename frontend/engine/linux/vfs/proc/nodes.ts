@@ -31,6 +31,7 @@ export abstract class ProcInode extends FsInode {
   readonly uid: number;
   readonly gid: number;
   readonly size: number = 0;
+  readonly rdev = 0;
   readonly nlink: number = 1;
 
   constructor(fs: ProcSource, path: ByteString, mode: number, owner: Owner = ROOT) {
