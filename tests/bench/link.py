@@ -28,7 +28,8 @@ WAYS = (("empty cache", False, 0.0), ("empty cache, read for 2 s", False, 2.0), 
 class SlowLine:
     """Throttles a page and every worker that it starts, from the worker's first request on."""
 
-    def __init__(self, page: Page) -> None:
+    def __init__(self, page: Page, bytes_a_second: float = BYTES_A_SECOND) -> None:
+        self._speed = bytes_a_second
         self._session: CDPSession = page.context.new_cdp_session(page)
         self._session.on("Target.attachedToTarget", self._attached)
         self._session.send("Network.enable")
@@ -38,9 +39,8 @@ class SlowLine:
         )
         self.workers = 0
 
-    @staticmethod
-    def _conditions() -> dict[str, Any]:
-        speeds = {"downloadThroughput": BYTES_A_SECOND, "uploadThroughput": BYTES_A_SECOND}
+    def _conditions(self) -> dict[str, Any]:
+        speeds = {"downloadThroughput": self._speed, "uploadThroughput": self._speed}
         return {"offline": False, "latency": LATENCY_MS, **speeds}
 
     def _attached(self, event: dict[str, Any]) -> None:
