@@ -22,8 +22,13 @@ Float80 round80(const Exact& exact, u32 bits, FloatState& state) {
   state.up = r.up;
   if (!(r.significand & kTop)) return make80(exact.sign, 0, r.significand);
   const i32 field = r.exponent + 16383;
-  if (field >= 0x7fff) return infinity80(exact.sign);
-  return field <= 0 ? zero80(exact.sign) : make80(exact.sign, static_cast<u32>(field), r.significand);
+  if (field == 0x7fff && !(exceptions & state.unmasked & OVERFLOW_RESULT)) return infinity80(exact.sign);
+  if (field >= 0x7fff || field <= 0) {  // not even with that
+    state.exceptions |= INEXACT_RESULT;
+    state.up = field > 0;
+    return field > 0 ? infinity80(exact.sign) : zero80(exact.sign);
+  }
+  return make80(exact.sign, static_cast<u32>(field), r.significand);
 }
 
 bool special_operand(const Float80& a, FloatState& state, Float80& result) {
@@ -148,7 +153,10 @@ Float80 remainder80(const Float80& a, const Float80& b, bool nearest, FloatState
   partial = false;
   Float80 result;
   if (special_operands(a, b, state, result)) return result;
-  if (is_infinite(a) || is_zero(b)) return state.invalid();
+  if (is_infinite(a) || is_zero(b)) {
+    state.exceptions = 0;
+    return state.invalid();
+  }
   if (is_zero(a)) return a;
   const Exact x = unpack80(a);
   if (is_infinite(b)) return round80(x, 64, state);

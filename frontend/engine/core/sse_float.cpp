@@ -38,7 +38,7 @@ struct Extreme {
   static ALWAYS_INLINE B apply(B a, B b, SseState& state) {
     if (is_nan(a) || is_nan(b)) {
       state.before |= INVALID_OPERATION;
-      return b;
+      return is_denormal(b) && state.mxcsr & kMxcsrDaz ? b & kSign<B> : b;
     }
     a = state.operand(a);
     b = state.operand(b);
@@ -132,10 +132,13 @@ bool dot_product(Cpu& cpu, const Insn& insn) {
   B sums[count];
   for (u32 i = 0; i < count; i++)
     sums[i] = insn.immediate >> (4 + i) & 1 ? calculate<Arithmetic::Multiply>(lane<B>(into, i), lane<B>(b, i), state) : 0;
-  if (state.before & state.unmasked() || state.after & state.unmasked()) return state.finish(cpu);
-  for (u32 step = 1; step < count; step *= 2)
-    for (u32 i = 0; i < count; i += 2 * step) sums[i] = calculate<Arithmetic::Add>(sums[i], sums[i + step], state);
   if (!state.finish(cpu)) return false;
+  // each step has its own exceptions
+  for (u32 step = 1; step < count; step *= 2) {
+    SseState next(cpu);
+    for (u32 i = 0; i < count; i += 2 * step) sums[i] = calculate<Arithmetic::Add>(sums[i], sums[i + step], next);
+    if (!next.finish(cpu)) return false;
+  }
   for (u32 i = 0; i < count; i++) set_lane<B>(into, i, insn.immediate >> i & 1 ? sums[0] : 0);
   return true;
 }

@@ -134,7 +134,7 @@ ALWAYS_INLINE bool exact_product(B a, B b) {
     return static_cast<double>(static_cast<float>(product)) == product;
   } else {
     const u64 hidden = u64{1} << 52;
-    return __builtin_ctzll(a | hidden) + __builtin_ctzll(b | hidden) >= 52;
+    return __builtin_ctzll(a | hidden) + __builtin_ctzll(b | hidden) >= 53;
   }
 }
 

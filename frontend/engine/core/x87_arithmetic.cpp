@@ -96,8 +96,11 @@ bool remainder(Cpu& cpu, const Insn&) {
   u64 quotient;
   bool partial;
   const Float80 result = remainder80(fpu.st(0), fpu.st(1), nearest, state, quotient, partial);
-  if (!fpu.note(state)) return true;
+  const bool goes_on = fpu.note(state);
+  fpu.set_codes(C2, 0);
+  if (!goes_on) return true;
   fpu.set(0, result);
+  if (is_nan(class_of(result))) return true;
   u16 codes = partial ? C2 : 0;
   if (!partial) {
     if (quotient & 1) codes |= C1;

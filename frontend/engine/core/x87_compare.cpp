@@ -13,14 +13,17 @@ bool compare_with(Fpu& fpu, const Float80& b, bool quiet, u32 pops, u8 exception
   FloatState state(fpu.cpu.fpu_control);
   const Order order = compare80(fpu.st(0), b, quiet, state);
   if (order != Order::Unordered) state.exceptions |= exceptions;
-  if (!fpu.note(state)) return true;
+  // the codes are set even when the exception is not masked
+  const bool goes_on = fpu.note(state);
   set_order(fpu, order);
+  if (!goes_on) return true;
   for (u32 i = 0; i < pops; i++) fpu.pop();
   return true;
 }
 bool compare_missing(Fpu& fpu, u32 pops) {
-  if (!fpu.stack_fault(false)) return true;
+  const bool goes_on = fpu.stack_fault(false);
   set_order(fpu, Order::Unordered);
+  if (!goes_on) return true;
   for (u32 i = 0; i < pops; i++) fpu.pop();
   return true;
 }
@@ -61,16 +64,19 @@ bool compare_to_flags(Cpu& cpu, const Insn& insn) {
   if (!no_pending_fpu_error(cpu)) return false;
   const u32 other = insn.operands[1].reg;
   Order order = Order::Unordered;
+  bool goes_on;
   if (fpu.empty(0) || fpu.empty(other)) {
-    if (!fpu.stack_fault(false)) return true;
+    goes_on = fpu.stack_fault(false);
   } else {
     FloatState state(cpu.fpu_control);
     order = compare80(fpu.st(0), fpu.st(other), quiet, state);
-    if (!fpu.note(state)) return true;
+    const u16 c1 = cpu.fpu_status & C1;  // stays
+    goes_on = fpu.note(state);
+    fpu.set_codes(C1, c1);
   }
   constexpr u32 flags[] = {FLAG_C, FLAG_Z, 0, FLAG_Z | FLAG_P | FLAG_C};
   set_flags(cpu, kArithmeticFlags, flags[static_cast<u32>(order)]);
-  if (pops) fpu.pop();
+  if (pops && goes_on) fpu.pop();
   return true;
 }
 

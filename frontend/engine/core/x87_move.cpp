@@ -8,14 +8,11 @@ bool load_register(Cpu& cpu, const Insn& insn) {
   if (!no_pending_fpu_error(cpu)) return false;
   fpu.clear_c1();
   const u32 from = insn.operands[0].reg;
-  if (fpu.full()) return push_checked(fpu, {});
   if (fpu.empty(from)) {
     if (fpu.stack_fault(false)) fpu.push(default_nan80());
     return true;
   }
-  const Float80 value = fpu.st(from);
-  fpu.push(value);
-  return true;
+  return push_checked(fpu, Float80{fpu.st(from)});
 }
 
 /// Ten bytes.
@@ -56,7 +53,8 @@ bool load_float(Cpu& cpu, const Insn& insn) {
     exceptions = INVALID_OPERATION;
     value = quieted(value);
   }
-  if (fpu.note(exceptions)) fpu.push(value);
+  // an unmasked denormal is pushed all the same
+  if (fpu.note(exceptions) || !(exceptions & INVALID_OPERATION)) fpu.push(value);
   return true;
 }
 
@@ -103,7 +101,8 @@ ALWAYS_INLINE bool store_converted(Cpu& cpu, const Insn& insn, bool pops, const 
   if (missing) {
     fpu.stack_fault(false);
   } else {
-    fpu.note(state.exceptions & state.unmasked & INVALID_OPERATION ? INVALID_OPERATION : state.exceptions, state.up);
+    const u8 exceptions = stops ? static_cast<u8>(state.exceptions & ~INEXACT_RESULT) : state.exceptions;
+    fpu.note(exceptions, state.up && !stops);
   }
   if (pops && !stops) fpu.pop();
   return true;
@@ -160,7 +159,6 @@ template <u32 code, bool negated>
 bool move_if(Cpu& cpu, const Insn& insn) {
   Fpu fpu(cpu);
   if (!no_pending_fpu_error(cpu)) return false;
-  fpu.clear_c1();
   const u32 from = insn.operands[1].reg;
   if (fpu.empty(0) || fpu.empty(from)) {
     if (fpu.stack_fault(false)) fpu.set(0, default_nan80());

@@ -56,6 +56,7 @@ template <bool pops>
 bool ffree(Cpu& cpu, const Insn& insn) {
   Fpu fpu(cpu);
   if (!no_pending_fpu_error(cpu)) return false;
+  fpu.clear_c1();
   fpu.free(insn.operands[0].reg);
   if (pops) fpu.pop();
   return true;
