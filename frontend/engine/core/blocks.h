@@ -10,11 +10,15 @@ struct Op {
   u16 code;
   u8 dst, src;
   u8 base, index;
-  u8 shift;   // of the index, and how many instructions this is, times 64: a shift's count is modulo 64
-  u8 length;  // bytes of those instructions
+  u8 shift;  // of the index, 0 to 3
+  u8 size;   // how many instructions this is, times 32, and their bytes
   i64 displacement;
   u64 immediate;
+
+  u32 bytes() const { return size & 31; }
+  u32 instructions() const { return size >> 5; }
 };
+constexpr u8 kOneInstruction = 32;
 static_assert(sizeof(Op) == 24);
 
 /// Where a branch goes: in the place behind its Op. Blocks are offsets in the memory; 0: not known yet.
@@ -24,7 +28,7 @@ struct Branch {
   u32 taken, next;  // guest addresses
   u32 taken_block, next_block;
 };
-static_assert(sizeof(Branch) == sizeof(Op) && offsetof(Branch, zeros[5]) == offsetof(Op, length));
+static_assert(sizeof(Branch) == sizeof(Op) && offsetof(Branch, zeros[5]) == offsetof(Op, size));
 
 /// What a generic Op's `immediate` points to (an offset).
 struct Generic {

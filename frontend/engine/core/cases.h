@@ -1,22 +1,28 @@
-/// The cases of the interpreter's switch: included there only. `op` is the step; `goto fault` when nothing of it was done.
+/// The cases of the interpreter's switch, for its two includers. `op` is the step; `goto fault` when nothing of it was done. Values that live across
+/// a call would be stored at every step, so what calls keeps `op` in g.op (CALLING).
+///   MUST(fast, slow): a memory access is allowed. PLAIN(...): steps that need no memory.
+#define CALLING(statement) \
+  g.op = op;               \
+  statement;               \
+  op = g.op
 
 #define REG(type, offset) (*reinterpret_cast<type*>(reinterpret_cast<u8*>(&g_cpu) + (offset)))
-#define ADDRESS() (REG(u64, op->base) + (REG(u64, op->index) << (op->shift & 63)) + static_cast<u64>(op->displacement))
+#define ADDRESS() (REG(u64, op->base) + (REG(u64, op->index) << op->shift) + static_cast<u64>(op->displacement))
 #define LOADED(type, name)                                                                              \
   const u64 name##_at = ADDRESS();                                                                      \
-  if (!can_load_fast<type>(name##_at) && !prepare_load(name##_at, sizeof(type))) goto fault;            \
+  MUST(can_load_fast<type>(name##_at), prepare_load(name##_at, sizeof(type)));                          \
   const type name = peek<type>(guest(name##_at))
 #define STORABLE(type, name)                                                                            \
   const u64 name##_at = ADDRESS();                                                                      \
-  if (!can_store_fast<type>(name##_at) && !prepare_store(name##_at, sizeof(type))) goto fault;          \
+  MUST(can_store_fast<type>(name##_at), prepare_store(name##_at, sizeof(type)));                        \
   u8* const name = guest(name##_at)
 #define PUSHABLE(name)                                                                                  \
   const u64 name##_at = g_cpu.gpr[4] - 8;                                                               \
-  if (!can_store_fast<u64>(name##_at) && !prepare_store(name##_at, 8)) goto fault;                      \
+  MUST(can_store_fast<u64>(name##_at), prepare_store(name##_at, 8));                                    \
   u8* const name = guest(name##_at)
 #define POPPED(name)                                                                                    \
   const u64 name##_at = g_cpu.gpr[4];                                                                   \
-  if (!can_load_fast<u64>(name##_at) && !prepare_load(name##_at, 8)) goto fault;                        \
+  MUST(can_load_fast<u64>(name##_at), prepare_load(name##_at, 8));                                      \
   const u64 name = peek<u64>(guest(name##_at))
 #define U(size) u##size
 /// A 32-bit result clears the upper half.
@@ -35,34 +41,48 @@
 #define CALC_And bit_and
 #define CALC_Or bit_or
 #define CALC_Xor bit_xor
+// which of them look at the carry
+#define CALL_Add(statement) statement
+#define CALL_Sub(statement) statement
+#define CALL_And(statement) statement
+#define CALL_Or(statement) statement
+#define CALL_Xor(statement) statement
+#define CALL_Adc(statement) CALLING(statement)
+#define CALL_Sbb(statement) CALLING(statement)
 #define T(size, value) static_cast<U(size)>(value)
 #define ALU_CASES(size, name)                                                                           \
+  PLAIN(                                                                                                \
   case ALU_CODE(name, RR, size): {                                                                      \
     const U(size) a = REG(U(size), op->dst), b = REG(U(size), op->src);                                 \
-    WRITE_REG(size, op->dst, CALC_##name(a, b));                                                        \
+    CALL_##name(const U(size) result = CALC_##name(a, b));                                              \
+    WRITE_REG(size, op->dst, result);                                                                   \
     continue;                                                                                           \
   }                                                                                                     \
   case ALU_CODE(name, RI, size): {                                                                      \
     const U(size) a = REG(U(size), op->dst), b = T(size, op->immediate);                                \
-    WRITE_REG(size, op->dst, CALC_##name(a, b));                                                        \
+    CALL_##name(const U(size) result = CALC_##name(a, b));                                              \
+    WRITE_REG(size, op->dst, result);                                                                   \
     continue;                                                                                           \
-  }                                                                                                     \
+  })                                                                                                    \
   case ALU_CODE(name, RM, size): {                                                                      \
     LOADED(U(size), b);                                                                                 \
     const U(size) a = REG(U(size), op->dst);                                                            \
-    WRITE_REG(size, op->dst, CALC_##name(a, b));                                                        \
+    CALL_##name(const U(size) result = CALC_##name(a, b));                                              \
+    WRITE_REG(size, op->dst, result);                                                                   \
     continue;                                                                                           \
   }                                                                                                     \
   case ALU_CODE(name, MR, size): {                                                                      \
     STORABLE(U(size), into);                                                                            \
     const U(size) a = peek<U(size)>(into), b = REG(U(size), op->src);                                   \
-    poke<U(size)>(into, CALC_##name(a, b));                                                             \
+    CALL_##name(const U(size) result = CALC_##name(a, b));                                              \
+    poke<U(size)>(into, result);                                                                        \
     continue;                                                                                           \
   }                                                                                                     \
   case ALU_CODE(name, MI, size): {                                                                      \
     STORABLE(U(size), into);                                                                            \
     const U(size) a = peek<U(size)>(into), b = T(size, op->immediate);                                  \
-    poke<U(size)>(into, CALC_##name(a, b));                                                             \
+    CALL_##name(const U(size) result = CALC_##name(a, b));                                              \
+    poke<U(size)>(into, result);                                                                        \
     continue;                                                                                           \
   }
 #define X(name) EACH_SIZE(ALU_CASES, name)
@@ -118,39 +138,51 @@ FUSED(8, RR) FUSED(32, RR) FUSED(64, RR) FUSED(8, RI) FUSED(32, RI) FUSED(64, RI
 FUSED(8, MI) FUSED(32, MI) FUSED(64, MI) FUSED(32, RM) FUSED(64, RM) FUSED(32, MR) FUSED(64, MR)
 
 // Conditions of flags that were made earlier
-case OP_JCC + 4: BRANCH_IF(flag_zero())
-case OP_JCC + 5: BRANCH_IF(!flag_zero())
-case OP_JCC + 8: BRANCH_IF(flag_sign())
-case OP_JCC + 9: BRANCH_IF(!flag_sign())
-#define X(code) case OP_JCC + code: BRANCH_IF(condition(code))
-X(0) X(1) X(2) X(3) X(6) X(7) X(10) X(11) X(12) X(13) X(14) X(15)
-#undef X
 #define EACH_CONDITION(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15)
+#define HOLDS(code)                                                                                     \
+  bool holds;                                                                                           \
+  if (!quick_condition<code>(holds)) {                                                                  \
+    CALLING(holds = condition(code));                                                                   \
+  }
 #define X(code)                                                                                         \
+  case OP_JCC + code: {                                                                                 \
+    HOLDS(code)                                                                                         \
+    BRANCH_IF(holds)                                                                                    \
+  }                                                                                                     \
   case OP_CMOV_RR32 + code: {                                                                           \
-    const u32 value = condition(code) ? REG(u32, op->src) : REG(u32, op->dst);                          \
+    HOLDS(code)                                                                                         \
+    const u32 value = holds ? REG(u32, op->src) : REG(u32, op->dst);                                    \
     REG(u64, op->dst) = value;                                                                          \
     continue;                                                                                           \
   }                                                                                                     \
-  case OP_CMOV_RR64 + code:                                                                             \
-    if (condition(code)) REG(u64, op->dst) = REG(u64, op->src);                                         \
+  case OP_CMOV_RR64 + code: {                                                                           \
+    HOLDS(code)                                                                                         \
+    REG(u64, op->dst) = holds ? REG(u64, op->src) : REG(u64, op->dst);                                  \
     continue;                                                                                           \
-  case OP_SETCC_R + code: REG(u8, op->dst) = condition(code); continue;
-EACH_CONDITION(X)
+  }                                                                                                     \
+  case OP_SETCC_R + code: {                                                                             \
+    HOLDS(code)                                                                                         \
+    REG(u8, op->dst) = holds;                                                                           \
+    continue;                                                                                           \
+  }
+PLAIN(EACH_CONDITION(X))
 #undef X
 case OP_CMOV_RM: {  // immediate: the condition, src: 4 or 8 bytes
   if (op->src == 8) {
     LOADED(u64, value);
-    if (condition(static_cast<u32>(op->immediate))) REG(u64, op->dst) = value;
+    CALLING(const bool holds = condition(static_cast<u32>(op->immediate)));
+    if (holds) REG(u64, op->dst) = value;
   } else {
     LOADED(u32, value);
-    REG(u64, op->dst) = condition(static_cast<u32>(op->immediate)) ? value : REG(u32, op->dst);
+    CALLING(const bool holds = condition(static_cast<u32>(op->immediate)));
+    REG(u64, op->dst) = holds ? value : REG(u32, op->dst);
   }
   continue;
 }
 case OP_SETCC_M: {
   STORABLE(u8, into);
-  *into = condition(op->src);
+  CALLING(const bool holds = condition(op->src));
+  *into = holds;
   continue;
 }
 
@@ -231,7 +263,7 @@ case OP_POP_R: {
 }
 case OP_LEAVE: {
   const u64 from = g_cpu.gpr[5];
-  if (!can_load_fast<u64>(from) && !prepare_load(from, 8)) goto fault;
+  MUST(can_load_fast<u64>(from), prepare_load(from, 8));
   g_cpu.gpr[5] = peek<u64>(guest(from));
   g_cpu.gpr[4] = from + 8;
   continue;
@@ -240,10 +272,7 @@ case OP_LEAVE: {
 // XMM registers
 #define XMM(type, offset) REG(type, offsetof(Cpu, xmm) + (offset))
 #define ALIGNED()                                                                                       \
-  if (UNLIKELY(ADDRESS() & 15)) {                                                                       \
-    raise(g_cpu, EXIT_GENERAL_PROTECTION);                                                              \
-    goto fault;                                                                                         \
-  }
+  if (UNLIKELY(ADDRESS() & 15)) goto misaligned;
 case OP_X_LOAD_ALIGNED: ALIGNED() [[fallthrough]];
 case OP_X_LOAD: {
   LOADED(Bytes16, value);
@@ -288,8 +317,16 @@ case OP_X_MOVE_64:
   case OP_SHL_I##size: REG(u64, op->dst) = shl<U(size)>(REG(U(size), op->dst), op->src); continue;      \
   case OP_SHR_I##size: REG(u64, op->dst) = shr<U(size)>(REG(U(size), op->dst), op->src); continue;      \
   case OP_SAR_I##size: REG(u64, op->dst) = sar<U(size)>(REG(U(size), op->dst), op->src); continue;      \
-  case OP_ROL_I##size: REG(u64, op->dst) = rol<U(size)>(REG(U(size), op->dst), op->src); continue;      \
-  case OP_ROR_I##size: REG(u64, op->dst) = ror<U(size)>(REG(U(size), op->dst), op->src); continue;      \
+  case OP_ROL_I##size: {                                                                                 \
+    CALLING(const U(size) result = rol<U(size)>(REG(U(size), op->dst), op->src));                         \
+    REG(u64, op->dst) = result;                                                                         \
+    continue;                                                                                           \
+  }                                                                                                     \
+  case OP_ROR_I##size: {                                                                                 \
+    CALLING(const U(size) result = ror<U(size)>(REG(U(size), op->dst), op->src));                         \
+    REG(u64, op->dst) = result;                                                                         \
+    continue;                                                                                           \
+  }                                                                                                     \
   case OP_SHL_N##size: REG(u64, op->dst) = static_cast<U(size)>(REG(U(size), op->dst) << op->src); continue; \
   case OP_SHR_N##size: REG(u64, op->dst) = REG(U(size), op->dst) >> op->src; continue;                  \
   case OP_SAR_N##size: REG(u64, op->dst) = static_cast<U(size)>(REG(I(size), op->dst) >> op->src); continue; \
@@ -306,7 +343,7 @@ case OP_X_MOVE_64:
     REG(u64, op->dst) = count == 0 ? a : calculate<U(size)>(a, count);                                  \
     continue;                                                                                           \
   }
-SHIFTS(32) SHIFTS(64)
+PLAIN(SHIFTS(32) SHIFTS(64))
 
 #define PRODUCTS(size)                                                                                  \
   case OP_IMUL_RR##size: REG(u64, op->dst) = imul<U(size)>(REG(U(size), op->dst), REG(U(size), op->src)); continue; \
@@ -316,8 +353,16 @@ SHIFTS(32) SHIFTS(64)
     REG(u64, op->dst) = imul<U(size)>(REG(U(size), op->dst), b);                                        \
     continue;                                                                                           \
   }                                                                                                     \
-  case OP_INC_R##size: REG(u64, op->dst) = inc<U(size)>(REG(U(size), op->dst)); continue;               \
-  case OP_DEC_R##size: REG(u64, op->dst) = dec<U(size)>(REG(U(size), op->dst)); continue;               \
+  case OP_INC_R##size: {                                                                                 \
+    CALLING(const U(size) result = inc<U(size)>(REG(U(size), op->dst)));                                  \
+    REG(u64, op->dst) = result;                                                                         \
+    continue;                                                                                           \
+  }                                                                                                     \
+  case OP_DEC_R##size: {                                                                                 \
+    CALLING(const U(size) result = dec<U(size)>(REG(U(size), op->dst)));                                  \
+    REG(u64, op->dst) = result;                                                                         \
+    continue;                                                                                           \
+  }                                                                                                     \
   case OP_NEG_R##size: REG(u64, op->dst) = sub<U(size)>(0, REG(U(size), op->dst)); continue;            \
   case OP_NOT_R##size: REG(u64, op->dst) = static_cast<U(size)>(~REG(U(size), op->dst)); continue;
 PRODUCTS(32) PRODUCTS(64)
@@ -368,34 +413,37 @@ case OP_LOOP: {
   g_cpu.gpr[1] = count;
   BRANCH_IF(count != 0 && (op->immediate == 2 || flag_zero() == (op->immediate == 1)))
 }
+#ifdef FAST_STEPS
 case OP_SYSCALL:
-  g_cpu.rip = rip_of(op) + op->length;
+  g_cpu.rip = rip_of(op) + op->bytes();
   g_cpu.gpr[1] = g_cpu.rip;
   g_cpu.gpr[11] = pack_flags();
   return g_cpu.exit_reason = EXIT_SYSCALL;
 case OP_TRAP:
-  g_cpu.rip = rip_of(op) + op->length;
+  g_cpu.rip = rip_of(op) + op->bytes();
   return g_cpu.exit_reason = static_cast<u32>(op->immediate);
 
 // Everything else
 case OP_GENERIC: {
   const Generic& generic = *reinterpret_cast<const Generic*>(at(op->immediate));
   g_cpu.rip = generic.rip;
-  if (UNLIKELY(!generic.handler(g_cpu, generic.insn))) goto fault;
+  CALLING(const bool done = generic.handler(g_cpu, generic.insn));
+  if (UNLIKELY(!done)) goto fault;
   continue;
 }
 case OP_GENERIC_LEAVE: {
   const Generic& generic = *reinterpret_cast<const Generic*>(at(op->immediate));
   g_cpu.rip = generic.rip;
-  if (UNLIKELY(!generic.handler(g_cpu, generic.insn))) goto fault;
-  g_cpu.rip = generic.rip + op->length;
+  CALLING(const bool done = generic.handler(g_cpu, generic.insn));
+  if (UNLIKELY(!done)) goto fault;
+  g_cpu.rip = generic.rip + op->bytes();
   return EXIT_NONE;
 }
 case OP_INVALID:
-  raise(g_cpu, EXIT_INVALID_OPCODE);
+  CALLING(raise(g_cpu, EXIT_INVALID_OPCODE));
   goto fault;
 case OP_UNIMPLEMENTED:
-  raise(g_cpu, EXIT_UNIMPLEMENTED, op->immediate);
+  CALLING(raise(g_cpu, EXIT_UNIMPLEMENTED, op->immediate));
   goto fault;
 case OP_REGION:
   if (!jit::run_region()) {  // its first instruction needs us
@@ -406,3 +454,4 @@ case OP_REGION:
   target = g_cpu.rip;
   goto indirect;
 case OP_RESYNC: return leave_at(op);
+#endif

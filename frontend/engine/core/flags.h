@@ -57,6 +57,35 @@ bool flag_overflow();
 /// Condition code of jcc, setcc, cmovcc.
 bool condition(u32 code);
 
+/// The condition when it is easily told: of zero or sign, or of a comparison in 32 or 64 bits. False: ask `condition`.
+template <u32 code>
+ALWAYS_INLINE bool quick_condition(bool& holds) {
+  const LazyFlags& lazy = g.lazy;
+  constexpr bool negated = code & 1;
+  switch (code >> 1) {
+    case 1:
+    case 3:
+      if (UNLIKELY((lazy.kind & ~3u) != KIND_SUB)) return false;
+      holds = lazy.result > lazy.a || (code >> 1 == 3 && lazy.result == 0);
+      break;
+    case 2: holds = flag_zero(); break;
+    case 4: holds = flag_sign(); break;
+    case 6:
+    case 7: {
+      const i64 a = static_cast<i64>(lazy.a);
+      if (lazy.kind == KIND_SUB + 2) holds = a < static_cast<i32>(lazy.a - lazy.result);
+      else if (lazy.kind == KIND_SUB + 3) holds = a < static_cast<i64>(lazy.a - lazy.result);
+      else if ((lazy.kind & ~3u) == KIND_LOGIC) holds = static_cast<i64>(lazy.result) < 0;
+      else return false;
+      if (code >> 1 == 7) holds = holds || lazy.result == 0;
+      break;
+    }
+    default: return false;
+  }
+  holds = holds != negated;
+  return true;
+}
+
 /// All arithmetic flags.
 u32 arithmetic_flags();
 /// What `Cpu.rflags` is: arithmetic flags, those of the system and bit 1.

@@ -9,14 +9,14 @@
 /// rip of a step of the running block.
 static u64 rip_of(const Op* op) {
   u64 rip = g.block->rip;
-  for (const Op* step = g.block->code(); step < op; step++) rip += step->length;
+  for (const Op* step = g.block->code(); step < op; step++) rip += step->bytes();
   return rip;
 }
 
 /// Takes back what was counted when the block began: the instructions from `op` on.
 static void uncount(const Op* op) {
   u32 done = 0;
-  for (const Op* step = g.block->code(); step < op; step++) done += step->shift >> 6;
+  for (const Op* step = g.block->code(); step < op; step++) done += step->instructions();
   g_cpu.instructions -= g.block->instructions - done;
 }
 
@@ -42,6 +42,32 @@ static Block* follow_rip(u64 rip) {
   return block;
 }
 
+enum class Stepped : u32 { Next, Fault, Taken, NotTaken, Indirect };
+
+/// The step g.op whose access is not in one page that allows it.
+NOINLINE static Stepped step_slowly() {
+  Op* op = g.op;
+  u64 target;
+#define MUST(fast, slow) \
+  if (!(fast) && !(slow)) goto fault
+#define PLAIN(...)
+  do {
+    switch (op->code) {
+#include "cases.h"
+      default: __builtin_unreachable();
+    }
+  } while (false);
+  return Stepped::Next;
+taken: return Stepped::Taken;
+not_taken: return Stepped::NotTaken;
+indirect: g.target = target; return Stepped::Indirect;
+misaligned: raise(g_cpu, EXIT_GENERAL_PROTECTION);
+fault: return Stepped::Fault;
+#undef MUST
+#undef PLAIN
+}
+#include "cases_end.h"
+
 /// Runs from `block` on until an exit or until the dispatcher is needed (EXIT_NONE); rip is set.
 static u32 execute(Block* block) {
   Op* op;
@@ -55,6 +81,11 @@ enter:
   g.block = block;
   op = block->code();
 
+#define FAST_STEPS
+#define MUST(fast, slow) \
+  if (UNLIKELY(!(fast))) goto slow_access
+#define PLAIN(...) __VA_ARGS__
+go_on:
   for (;; op++) {
     switch (op->code) {
 #include "cases.h"
@@ -62,6 +93,18 @@ enter:
     }
   }
 
+slow_access: {
+  g.op = op;
+  const Stepped stepped = step_slowly();
+  op = g.op;
+  switch (stepped) {
+    case Stepped::Next: op++; goto go_on;
+    case Stepped::Fault: goto fault;
+    case Stepped::Taken: goto taken;
+    case Stepped::NotTaken: goto not_taken;
+    case Stepped::Indirect: target = g.target; goto indirect;
+  }
+}
 taken: {
   Branch* const branch = reinterpret_cast<Branch*>(op + 1);
   block = block_at(branch->taken_block);
@@ -87,6 +130,8 @@ indirect:
   block = follow_rip(target);
   if (block != nullptr) goto enter;
   return g_cpu.exit_reason;
+misaligned:
+  raise(g_cpu, EXIT_GENERAL_PROTECTION);
 fault:
   return leave_at(op);
 }

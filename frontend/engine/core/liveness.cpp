@@ -32,7 +32,7 @@ void drop_dead_flags(Op* ops, u32 count) {
   bool dead = false;
   for (u32 i = count; i-- > 0;) {
     Op& op = ops[i];
-    if (op.length == 0) continue;  // a Branch, or the end
+    if (op.size == 0) continue;  // a Branch, or the end
     const FlagUse use = flag_use(op);
     if (dead && op.code >= OP_SHL_I32 && op.code <= OP_ROR_I64) op.code = static_cast<u16>(op.code + (OP_SHL_N32 - OP_SHL_I32));
     if (use == FlagUse::WritesAll) dead = true;

@@ -10,7 +10,7 @@ bool set_address(Op& op, const Insn& insn) {
   if (insn.prefixes & PREFIX_ADDRESS32) return false;
   op.base = insn.base == kNoRegister ? kNoIndex : gpr(insn.base);
   op.index = insn.index == kNoRegister ? kNoIndex : gpr(insn.index);
-  op.shift = static_cast<u8>((insn.index == kNoRegister ? 0 : log2_size(insn.scale)) | 64);
+  op.shift = static_cast<u8>(insn.index == kNoRegister ? 0 : log2_size(insn.scale));
   op.displacement = insn.displacement;
   if (insn.prefixes & (PREFIX_FS | PREFIX_GS)) {
     const u8 segment = insn.prefixes & PREFIX_FS ? offsetof(Cpu, fs_base) : offsetof(Cpu, gs_base);

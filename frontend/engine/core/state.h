@@ -3,6 +3,7 @@
 #include "memory.h"
 
 struct Block;
+struct Op;
 
 /// The arithmetic flags: how they were made. `result` and `a` (the first operand) are sign-extended to 64 bits.
 struct LazyFlags {
@@ -16,6 +17,8 @@ struct State {
   u32 system_flags;  // FLAG_T, FLAG_D, FLAG_AC, FLAG_ID of the processor while it runs
   u64 limit;         // of Cpu.instructions: the budget's end
   Block* block;      // that runs
+  Op* op;            // its step, where the interpreter calls something
+  u64 target;        // of an indirect branch that needed a slow access
   u32 arena_next;    // offset of the first free byte
   u32 flushes;
 };

@@ -57,11 +57,10 @@ bool end_block(Builder& build, Op& op, const Insn& insn) {
     case Mnemonic::Jcc:
       if (build.count > 0) {
         Op& before = build.ops[build.count - 1];
-        const u16 fused = before.length ? fused_code(before, insn.condition) : 0;
+        const u16 fused = before.size ? fused_code(before, insn.condition) : 0;
         if (fused) {
           before.code = fused;
-          before.length = static_cast<u8>(before.length + insn.length);
-          before.shift = static_cast<u8>(before.shift + 64);
+          before.size = static_cast<u8>(before.size + kOneInstruction + insn.length);
           add_branch(build, target, next);
           return true;
         }
@@ -136,7 +135,7 @@ Step translate_one(Builder& build, Insn& insn) {
   Op& op = build.ops[build.count];
   op = Op{};
   op.base = op.index = kNoIndex;
-  op.shift = 64;
+  op.size = kOneInstruction;
   if (length <= 0) {
     const bool missing = length == 0 && available < 15;
     if (missing && build.count > 0) return Step::Next;  // what comes before is a block of its own
@@ -151,14 +150,12 @@ Step translate_one(Builder& build, Insn& insn) {
     build.count++;
     return Step::End;
   }
-  op.length = static_cast<u8>(length);
+  op.size = static_cast<u8>(kOneInstruction + length);
   resolve_rip(insn, build.rip);
   if (end_block(build, op, insn)) return Step::End;
   if (!set_simple(op, insn)) {
-    const u8 bytes = op.length;
     op = Op{};
-    op.shift = 64;
-    op.length = bytes;
+    op.size = static_cast<u8>(kOneInstruction + length);
     set_generic(build, op, insn);
   }
   build.count++;
@@ -198,7 +195,7 @@ bool translate(u64 rip, u32 most, Op* into, Translation& done) {
   __builtin_memmove(at(place), at(from), build.generics * sizeof(Generic));
   for (u32 i = 0; i < build.count; i++) {
     Op& op = build.ops[i];
-    if (op.length && (op.code == OP_GENERIC || op.code == OP_GENERIC_LEAVE)) op.immediate -= from - place;
+    if (op.size && (op.code == OP_GENERIC || op.code == OP_GENERIC_LEAVE)) op.immediate -= from - place;
   }
   done.arena_used = place + build.generics * static_cast<u32>(sizeof(Generic)) - offset_of(into);
   return true;
