@@ -447,7 +447,7 @@ case OP_UNIMPLEMENTED:
   goto fault;
 case OP_REGION:
   if (!jit::run_region()) {  // its first instruction needs us
-    block = block_at(block->plain);
+    block = block_at(g.block->plain);
     goto enter;
   }
   if (g_cpu.exit_reason != EXIT_NONE) return g_cpu.exit_reason;

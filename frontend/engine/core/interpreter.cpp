@@ -109,7 +109,12 @@ taken: {
   Branch* const branch = reinterpret_cast<Branch*>(op + 1);
   block = block_at(branch->taken_block);
   if (LIKELY(branch->taken_block != 0)) {
-    if (UNLIKELY(++block->heat == jit::kHot) && jit::heat(block)) block->code()->code = OP_REGION;
+    if (UNLIKELY(++block->heat == jit::kHot)) {
+      g.block = block;
+      const bool translated = jit::heat(block);
+      block = g.block;
+      if (translated) block->code()->code = OP_REGION;
+    }
     goto enter;
   }
   block = follow(branch, true);
