@@ -103,7 +103,9 @@ def test_command_behaves_as_on_the_host(command: tuple[str, ...]) -> None:
 
 def test_output_that_nobody_reads_ends_the_writer_with_sigpipe() -> None:
     reader = ["head", "-c", "5"]
-    with subprocess.Popen([*runner(), "--", "yes"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as writer:
+    with subprocess.Popen(
+        [*runner(), "--", "yes"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as writer:
         head = subprocess.run(reader, stdin=writer.stdout, capture_output=True, check=True, timeout=SECONDS)
         assert writer.stdout is not None
         writer.stdout.close()
