@@ -80,6 +80,7 @@ function endProcess(process: ThreadGroup, status: number): void {
   process.zombie = true;
   process.intervalTimers.fill(undefined);
   process.posixTimers.clear();
+  kernel.ipc.undo(process.semaphoreUndo);
   kernel.closeFiles(process);
   const wereChildren = [...process.children];
   const groups = new Set([...wereChildren.map((child) => child.pgid), process.pgid]);

@@ -1,6 +1,7 @@
 /** The machine's kernel: its processes, clocks and system calls. */
 
 import { type ExecutableFile, execute } from "./exec/execute.ts";
+import { Ipc } from "./ipc.ts";
 import { Futexes } from "./futex.ts";
 import { defaultLimits } from "./limits.ts";
 import { Maps } from "./memory/maps.ts";
@@ -82,6 +83,7 @@ export class LinuxKernel implements Kernel {
   readonly scheduler: Scheduler;
   readonly timers = new TimerHeap();
   readonly futexes = new Futexes();
+  readonly ipc = new Ipc();
   readonly sharedVersions = new SharedVersions();
   /** Memory of the machine. */
   readonly pages = new PageAccount(MEMORY / 4096);

@@ -14,6 +14,7 @@ import { fileCalls } from "./syscalls/files.ts";
 import { futexCalls } from "./syscalls/futex.ts";
 import { identityCalls } from "./syscalls/identity.ts";
 import { inotifyCalls } from "./syscalls/inotify.ts";
+import { ipcCalls } from "./syscalls/ipc.ts";
 import { memoryCalls } from "./syscalls/memory.ts";
 import { messageCalls } from "./syscalls/messages.ts";
 import { pipeCalls } from "./syscalls/pipes.ts";
@@ -68,6 +69,7 @@ export class Machine {
       futexCalls,
       identityCalls,
       inotifyCalls,
+      ipcCalls,
       memoryCalls,
       messageCalls,
       pipeCalls,

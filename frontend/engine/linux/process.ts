@@ -1,6 +1,7 @@
 /** A process (thread group): what its threads share. */
 
 import type { LinuxKernel } from "./kernel.ts";
+import type { Undo } from "./ipc.ts";
 import type { Limit } from "./limits.ts";
 import type { Action } from "./signals/pending.ts";
 import { PendingSignals } from "./signals/pending.ts";
@@ -85,6 +86,8 @@ export class ThreadGroup implements Process {
   readonly intervalTimers: (IntervalTimer | undefined)[] = [undefined, undefined, undefined];
   readonly posixTimers = new Map<number, PosixTimer>();
   nextPosixTimer = 0;
+  /** SEM_UNDO: what is given back when it ends. */
+  semaphoreUndo: Undo = new Map();
 
   constructor(
     kernel: LinuxKernel,

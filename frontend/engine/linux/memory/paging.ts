@@ -66,6 +66,8 @@ export class Paging {
   /** Pages with content and no permission at all; the page table can't tell them from pages that are not there. */
   readonly hidden = new Map<number, number>();
   readonly #shared = new Map<number, SharedPage>();
+  /** Whether some shared page was ever writable here: only then can there be anything to write back. */
+  #writesShared = false;
   readonly account: PageAccount;
   /** Pages that are there. */
   resident = 0;
@@ -106,6 +108,7 @@ export class Paging {
       this.#took(1);
       space.raw(address, PAGE_SIZE).set(master);
       if (area.shared) {
+        if ((area.prot & PROT_WRITE) !== 0) this.#writesShared = true;
         this.#share(page, {
           backing: area.backing,
           index,
@@ -151,6 +154,7 @@ export class Paging {
   protect(first: number, last: number, prot: number): void {
     const bits = pageBits(prot);
     const pages = this.space.pages;
+    if ((prot & PROT_WRITE) !== 0 && this.#shared.size > 0) this.#writesShared = true;
     if (this.hidden.size > 0 && bits !== 0) {
       for (const [page, dirty] of [...this.hidden]) {
         if (page < first || page >= last) continue;
@@ -231,6 +235,7 @@ export class Paging {
       to.raw(page * PAGE_SIZE, PAGE_SIZE).set(from.raw(page * PAGE_SIZE, PAGE_SIZE));
       target.hidden.set(page, dirty);
     }
+    if (this.#writesShared) target.#writesShared = true;
     for (const [page, shared] of this.#shared) {
       if (page >= first && page < last) target.#share(page, { ...shared });
     }
@@ -238,6 +243,7 @@ export class Paging {
 
   /** Copies shared pages that were written to where all see them. */
   writeBack(first = 0, last = Infinity): void {
+    if (!this.#writesShared) return;
     for (const [page, shared] of this.#shared) {
       if (page < first || page >= last) continue;
       if ((this.space.pages[page]! & PAGE_DIRTY) === 0 && this.hidden.get(page) !== PAGE_DIRTY) continue;
