@@ -3,7 +3,8 @@
  *   host_cpu LIBRARY CASES SEED [SHOWN] < instructions
  *
  * An instruction is a line: its bytes in hexadecimal, then words: `unmasked` (some exceptions of MXCSR and the x87 are), `x87` (the
- * stack has holes and any top), `near` (x87 operands are close to each other). It may use rax, rcx, rdx, rbx, memory at [rsi] and [rdi], and the vector
+ * stack has holes and any top), `near` (x87 operands are close to each other), `close` (results in the
+ * x87's first two registers may differ by one unit in the last place, and with them C1). It may use rax, rcx, rdx, rbx, memory at [rsi] and [rdi], and the vector
  * and x87 registers. Prints a line for each instruction: bytes, differences, then the first of those. Exit code 1: there were some.
  */
 #define _GNU_SOURCE
@@ -228,6 +229,17 @@ static int same_fx(const uint8_t* a, const uint8_t* b) {
   return 1;
 }
 
+/* The results of transcendental functions: the last bit is the processor's own affair. */
+static void forgive_last_place(const uint8_t* host, uint8_t* engine) {
+  engine[3] = (uint8_t)((engine[3] & ~2) | (host[3] & 2));
+  for (int i = 0; i < 2; i++) {
+    uint64_t a, b;
+    memcpy(&a, host + 32 + 16 * i, 8);
+    memcpy(&b, engine + 32 + 16 * i, 8);
+    if (memcmp(host + 40 + 16 * i, engine + 40 + 16 * i, 2) == 0 && a - b + 1 <= 2) memcpy(engine + 32 + 16 * i, &a, 8);
+  }
+}
+
 int main(int count, char** words) {
   if (count < 4) return 2;
   void* const library = dlopen(words[1], RTLD_NOW);
@@ -265,6 +277,7 @@ int main(int count, char** words) {
     const char* at = line;
     while (length < 15 && *at > ' ' && sscanf(at, "%2x%n", &byte, &used) == 1 && used == 2) insn[length++] = (uint8_t)byte, at += 2;
     const int unmasked = strstr(at, "unmasked") != 0, x87 = strstr(at, "x87") != 0, near = strstr(at, "near") != 0;
+    const int close = strstr(at, "close") != 0;
     const size_t before = (size_t)(before_insn_end - before_insn), after = (size_t)(after_insn_end - after_insn);
     memcpy(code, before_insn, before);
     memcpy(code + before, insn, (size_t)length);
@@ -313,6 +326,7 @@ int main(int count, char** words) {
       for (int r = 0; r < 4; r++) guest.gpr[r] = cpu->gpr[places[r]];
       guest.flags = cpu->rflags;
 
+      if (close) forgive_last_place(host.fx, guest.fx);
       const uint64_t flags = host.flags ^ guest.flags;
       int same = host_exit == guest_exit && same_fx(host.fx, guest.fx) && (host_exit != EXIT_BREAKPOINT || (flags & ARITHMETIC_FLAGS) == 0) &&
                  memcmp(host_data, guest_data, DATA) == 0;

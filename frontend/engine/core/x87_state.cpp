@@ -237,7 +237,7 @@ Handler x87_state_handler(const Insn& insn) {
 }
 
 Handler x87_handler(const Insn& insn) {
-  constexpr Handler (*groups[])(const Insn&) = {x87_move_handler, x87_arithmetic_handler, x87_compare_handler, x87_state_handler};
+  constexpr Handler (*groups[])(const Insn&) = {x87_move_handler, x87_arithmetic_handler, x87_compare_handler, x87_state_handler, x87_function_handler};
   for (const auto group : groups)
     if (const Handler handler = group(insn)) return handler;
   return nullptr;
