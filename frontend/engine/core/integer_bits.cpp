@@ -43,18 +43,18 @@ bool bit(Cpu& cpu, const Insn& insn) {
   return true;
 }
 
-/// bsf, bsr: of 0 the destination stays, flags are those of the source as a logical result.
+/// bsf, bsr: of 0 the destination stays (all 64 bits of it, as processors do it), flags are those of the source as a logical result.
 template <bool forward>
 bool scan(Cpu& cpu, const Insn& insn) {
   const Operand& into = insn.operands[0];
-  u64 value, result;
-  if (!read_operand(cpu, insn, insn.operands[1], value) || !read_operand(cpu, insn, into, result)) return false;
-  if (value != 0) result = static_cast<u64>(forward ? __builtin_ctzll(value) : 63 - __builtin_clzll(value));
+  u64 value;
+  if (!read_operand(cpu, insn, insn.operands[1], value)) return false;
   by_size(into.size, [&](auto type) -> u64 {
     note_logic(static_cast<decltype(type)>(value));
     return 0;
   });
-  return write_operand(cpu, insn, into, result);
+  if (value == 0) return true;
+  return write_operand(cpu, insn, into, static_cast<u64>(forward ? __builtin_ctzll(value) : 63 - __builtin_clzll(value)));
 }
 
 bool popcnt(Cpu& cpu, const Insn& insn) {
