@@ -2,6 +2,7 @@
 
 import { E, Errno } from "../errno.ts";
 import { reap, TICK } from "../exit.ts";
+import { ProcessFile } from "../io/events/pidfd.ts";
 import { addUsage, type ThreadGroup, type Usage } from "../process.ts";
 import { CLD_CONTINUED, CLD_DUMPED, CLD_EXITED, CLD_KILLED, CLD_STOPPED } from "../signals/numbers.ts";
 import { SIGCHLD, SIGCONT } from "../signals/numbers.ts";
@@ -20,6 +21,7 @@ const WCLONE = 0x80000000;
 const P_ALL = 0;
 const P_PID = 1;
 const P_PGID = 2;
+const P_PIDFD = 3;
 const RUSAGE_SELF = 0;
 const RUSAGE_CHILDREN = -1;
 const RUSAGE_THREAD = 1;
@@ -130,8 +132,14 @@ export const waitingCalls = ofThreads({
   },
 
   waitid(thread, a) {
-    const type = a[0] | 0;
-    const id = a[1] | 0;
+    let type = a[0] | 0;
+    let id = a[1] | 0;
+    if (type === P_PIDFD) {
+      const file = thread.process.files.get(id);
+      if (!(file instanceof ProcessFile)) throw new Errno(E.BADF);
+      type = P_PID;
+      id = file.process.pid;
+    }
     const options = a[3] >>> 0;
     if ((options & (WEXITED | WUNTRACED | WCONTINUED)) === 0) throw new Errno(E.INVAL);
     if (type < P_ALL || type > P_PGID || (type === P_PID && id <= 0)) throw new Errno(E.INVAL);
