@@ -17,7 +17,7 @@ from types import TracebackType
 import pyte
 
 LINES, COLUMNS = 24, 80
-SECONDS = 60.0
+SECONDS = 20.0
 QUIET = 0.3
 """A screen on which nothing has changed for that long is taken as finished."""
 

@@ -20,7 +20,7 @@ export abstract class StreamSocket extends Socket {
   accepts: StreamSocket[] = [];
   /** Who would connect once there is room in `accepts`. */
   readonly #candidates: StreamSocket[] = [];
-  /** A non-blocking connect was answered with EINPROGRESS and its end has not been told. */
+  /** A connect has not been answered, or with EINPROGRESS: its end has not been told. */
   #unannounced = false;
   backlog = 0;
   /** The other side sends no more; its data may still be here. */
@@ -83,6 +83,8 @@ export abstract class StreamSocket extends Socket {
     }
     if ((this.state as StreamState) === "connected") return;
     this.throwError();
+    // Made again once it is connected, the call succeeds.
+    this.#unannounced = true;
     throw new Block([this.pollQueue]);
   }
 
