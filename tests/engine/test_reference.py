@@ -15,6 +15,7 @@ import pytest
 from tests.engine.reference.campaign import Campaign, Report, rows_of
 from tests.engine.reference.case import from_json
 
+FLAG_PAIRS = 1500
 CASES = sorted((Path(__file__).parent / "cases").glob("*.json"))
 GROUP = 40
 
@@ -34,6 +35,13 @@ def test_every_form(campaign: Campaign) -> None:
     assert len(report.compared) + len(report.unimplemented) >= len(rows)
     assert not report.failed, f"seed {seed}: {report.summary()}"
     assert not report.unimplemented, report.summary()
+
+
+def test_flags_in_a_block(campaign: Campaign) -> None:
+    """Instructions that set flags, each before one that uses them."""
+    seed, report = int.from_bytes(os.urandom(4), "little"), Report()
+    campaign.run_pairs(seed, FLAG_PAIRS, 4, report)
+    assert not report.failed, f"seed {seed}: {report.summary()}"
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)

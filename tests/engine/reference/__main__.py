@@ -40,6 +40,8 @@ def main() -> int:
             campaign.run_rows(rows[start : start + 20], seeds.getrandbits(32), 4, 6, report)
             if time.monotonic() > end:
                 break
+        if not (options.only or options.feature):
+            campaign.run_pairs(seeds.getrandbits(32), 100, 4, report)
         if time.monotonic() > end:
             break
     campaign.close()

@@ -153,6 +153,12 @@ class Campaign:
         self.run_cases(batch, generator.image, report)
         report.seconds += time.monotonic() - start
 
+    def run_pairs(self, seed: int, pairs: int, states: int, report: Report) -> None:
+        start = time.monotonic()
+        generator = Generator(seed)
+        self.run_cases(generator.pairs(pairs, states), generator.image, report)
+        report.seconds += time.monotonic() - start
+
 
 def rows_of(only: str | None = None) -> list[int]:
     rows = table()["rows"]

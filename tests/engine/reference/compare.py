@@ -137,12 +137,17 @@ class Comparison:
         decoded = decode(case.code)
         assert isinstance(decoded, Decoded), case.code.hex()
         self.decoded = decoded
+        self.second = decode(case.code[decoded.length :]) if len(case.code) > decoded.length else None
         self.found: list[str] = []
 
     def differences(self, image: bytes) -> list[str]:
         ours, other = self.ours, self.other
         if other.kind == "general protection" and ours.kind == "done" and not canonical(ours.state[RIP]):
             return []  # a branch to a non-canonical address: processors fault before it, we behind it
+        if not self.exact and ours.kind != "done":
+            # Unicorn stores half of what a fault cuts, begins MMX before it, and knows no alignment
+            met = other.kind != "done" or ours.kind == "general protection"
+            return [] if met else [f"ends with {ours.kind}, not done"]
         if ours.kind != other.kind:
             return [f"ends with {ours.kind}, not {other.kind}"]
         if undefined_result(self.case, self.row, self.decoded):
@@ -184,7 +189,9 @@ class Comparison:
         for number in range(16):
             self.unequal(REGISTERS[number], mine[GPR + number], theirs[GPR + number])
         self.unequal("rip", mine[RIP], theirs[RIP])
-        mask = defined_flags(self.case, self.row, self.decoded) if self.ours.kind == "done" else ALL_FLAGS
+        mask = ALL_FLAGS
+        if self.ours.kind == "done" or len(self.case.code) > self.decoded.length:
+            mask = defined_flags(self.case, self.row, self.decoded)
         self.unequal("flags", mine[FLAGS] & mask, theirs[FLAGS] & mask)
 
     def vectors(self) -> None:

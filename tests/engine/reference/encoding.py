@@ -83,12 +83,12 @@ def pick_target(row: dict[str, Any], source: random.Random) -> int:
     if choice < 0.985:
         return DATA + 0x4000 - source.randrange(size + 2)
     return source.choice(
-        (0x8000000000000000, 0x0000800000000000, 0xFFFF800000000000, 0xFFFFFFFFFFFFFFF8, 0x10)
+        (0x8000000000000000, 0x0000800000000000, 0xFFFF880000000000, 0xFFFFFFFFFFFFFFF8, 0x10)
     )
 
 
-def encode(row: dict[str, Any], source: random.Random) -> Encoded:
-    made = Encoded(rip=CODE + 0x800 + source.randrange(16))
+def encode(row: dict[str, Any], source: random.Random, rip: int | None = None) -> Encoded:
+    made = Encoded(rip=rip or CODE + 0x800 + source.randrange(16))
     attributes, rex = row["attributes"], 0
     sizes = {operand[k] for operand in row["operands"] for k in ("register_size", "memory_size")}
     sized = bool(sizes & set(VARYING)) or row["mnemonic"] in SIZED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+from functools import cache
 from typing import Any
 
 from tests.engine.decoding import table
@@ -67,6 +68,21 @@ def kind_of(row: dict[str, Any]) -> str:
     return "integer"
 
 
+def rows_named(names: str) -> list[int]:
+    return [i for i, row in enumerate(table()["rows"]) if row["mnemonic"] in names.split() and tested(i)]
+
+
+@cache
+def setters() -> list[int]:
+    found = rows_named("add adc sub sbb cmp test and or xor inc dec neg shl sar shr xadd cmpxchg")
+    return [i for i in found if "o" not in table()["rows"][i]["undefined"]]
+
+
+@cache
+def users() -> list[int]:
+    return rows_named("jcc setcc cmovcc adc sbb inc dec cmc lahf pushf")
+
+
 class Generator:
     def __init__(self, seed: int) -> None:
         self.source = random.Random(seed)  # noqa: S311 - a seed that can be repeated is the point
@@ -82,6 +98,22 @@ class Generator:
         for _ in range(encodings):
             made = encode(row, self.source)
             found += [self.case(number, row, made) for _ in range(states)]
+        return found
+
+    def pairs(self, count: int, states: int) -> list[Case]:
+        """What sets flags and what uses them, in one block: the interpreter fuses such pairs."""
+        found: list[Case] = []
+        while len(found) < count * states:
+            number = self.source.choice(setters())
+            row = table()["rows"][number]
+            first = encode(row, self.source)
+            other = table()["rows"][self.source.choice(users())]
+            second = encode(other, self.source, first.rip + len(first.code))
+            whole = row["undefined"] and other["mnemonic"] in ("lahf", "pushf")
+            if whole or len(first.code) + len(second.code) > 16 or second.address is not None:
+                continue
+            first.code += second.code
+            found += [self.case(number, row, first) for _ in range(states)]
         return found
 
     def case(self, number: int, row: dict[str, Any], made: Encoded) -> Case:

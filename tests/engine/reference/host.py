@@ -161,8 +161,8 @@ class Host(Runner):
             for line in result.line[: result.lines]:
                 after[line.offset : line.offset + LINE] = bytes(line.bytes)
             memory = bytes(after)
-        if vector == 13 and state[RIP] != case.rip:
-            return Outcome("done", state, memory)  # at an HLT behind it
+        if vector in (12, 13) and state[RIP] != case.rip:
+            return Outcome("done", state, memory)  # an HLT behind it, as the others say it
         kind = VECTORS.get(vector, f"vector {vector}")
         if kind == "page fault":
             how = "execute" if access & 16 else "write" if access & 2 else "read"
