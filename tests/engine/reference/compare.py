@@ -50,7 +50,18 @@ LAST_INSTRUCTION = {
     "fxsave": [(6, 24), (28, 32), (416, 512)],
 }
 """Bytes of images: the last instruction and its operand (AMD and Intel differ), MXCSR_MASK, reserved ones."""
-OWN_ORDER = {"cmps", "fldenv", "fnstenv", "frstor", "fnsave", "maskmovq", "maskmovdqu", "fxsave", "fxrstor"}
+OWN_ORDER = {
+    "cmps",
+    "enter",
+    "fldenv",
+    "fnstenv",
+    "frstor",
+    "fnsave",
+    "maskmovq",
+    "maskmovdqu",
+    "fxsave",
+    "fxrstor",
+}
 """Where several bytes are touched, the first that faults depends on the processor's microcode."""
 C1_UNDEFINED = {
     "ffree",
