@@ -30,6 +30,7 @@ export class MemoryDirectory extends MemoryInode {
 
   override get size(): number {
     if (this.lower !== undefined) return this.lower.stat.size;
+    if (this.fs.likeDisk) return 4096;
     return this.#names === undefined ? 0 : this.#names.size * ENTRY_SIZE + 2 * ENTRY_SIZE;
   }
 

@@ -33,6 +33,8 @@ export class MemoryFileSystem implements FileSystem {
   readonly readOnly = false;
   readonly volatile: boolean;
   readonly now: () => Time;
+  /** Directories show a size like those of a disk, not one that counts entries. */
+  readonly likeDisk: boolean;
   readonly #mostPages: number;
   #pages = 0;
   #inodes = 0;
@@ -46,6 +48,7 @@ export class MemoryFileSystem implements FileSystem {
     this.type = options.type ?? "tmpfs";
     this.volatile = options.volatile ?? false;
     this.now = vfs.now;
+    this.likeDisk = options.lower !== undefined;
     this.#mostPages = Math.ceil((options.most ?? 2 ** 40) / PAGE_SIZE);
     const { lower } = options;
     this.dev = lower?.stat.dev ?? vfs.anonymousDevice();

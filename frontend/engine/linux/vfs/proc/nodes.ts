@@ -171,6 +171,7 @@ class TextFile extends PlacedFile {
 }
 
 export class ProcLink extends ProcInode {
+  override readonly size: number;
   readonly #text: (walker: Walker | undefined) => ByteString;
   readonly #place: ((walker: Walker) => Location | undefined) | undefined;
 
@@ -181,8 +182,10 @@ export class ProcLink extends ProcInode {
     owner?: Owner,
     place?: (walker: Walker) => Location | undefined,
     mode = 0o777,
+    size = 0,
   ) {
     super(fs, path, C.S_IFLNK | mode, owner);
+    this.size = size;
     this.#text = text;
     this.#place = place;
   }

@@ -168,7 +168,7 @@ function descriptorLinks(fs: ProcSource, path: ByteString, process: ThreadGroup)
       const place = (): Location => placeOfFile(fs, `${path}/${name}`, file, contextOf(process).root);
       const access = file.flags & 3;
       const mode = access === 0 ? 0o500 : access === 1 ? 0o300 : 0o700;
-      return new ProcLink(fs, `${path}/${name}`, () => file.name, owner, place, mode);
+      return new ProcLink(fs, `${path}/${name}`, () => file.name, owner, place, mode, 64);
     },
   };
 }
