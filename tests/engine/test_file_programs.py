@@ -1,4 +1,4 @@
-"""Shell and Python programs that use files: natively, on a directory of the host, and on an ext4 image. Same output."""
+"""Programs that use files: natively, on a directory of the host, on an ext4 image. Same output."""
 
 from __future__ import annotations
 
@@ -14,11 +14,55 @@ from tests.engine.test_programs import NODE, PROGRAMS, RUNNER, core, finished
 
 __all__ = ["core"]
 
-UTILITIES = (
-    "bash sh basename cat chgrp chmod chown cksum cmp cp cut dd diff env fallocate find grep gzip head install ln ls "
-    "mkdir mkfifo mknod mktemp mv od paste readlink realpath rm rmdir sed shred sort split stat sync tail tar tee touch "
-    "tr truncate wc mawk"
-).split()
+UTILITIES = [
+    "bash",
+    "sh",
+    "basename",
+    "cat",
+    "chgrp",
+    "chmod",
+    "chown",
+    "cksum",
+    "cmp",
+    "cp",
+    "cut",
+    "dd",
+    "diff",
+    "env",
+    "fallocate",
+    "find",
+    "grep",
+    "gzip",
+    "head",
+    "install",
+    "ln",
+    "ls",
+    "mkdir",
+    "mkfifo",
+    "mknod",
+    "mktemp",
+    "mv",
+    "od",
+    "paste",
+    "readlink",
+    "realpath",
+    "rm",
+    "rmdir",
+    "sed",
+    "shred",
+    "sort",
+    "split",
+    "stat",
+    "sync",
+    "tail",
+    "tar",
+    "tee",
+    "touch",
+    "tr",
+    "truncate",
+    "wc",
+    "mawk",
+]
 SYSTEM = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -27,7 +71,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An ext4 image with the utilities and their libraries, as mke2fs makes it from a directory."""
     folder = tmp_path_factory.mktemp("disk")
     tree = folder / "tree"
-    for name in ("usr/bin", "usr/lib", "usr/lib64", "tmp", "dev", "proc", "sys", "etc"):
+    for name in ("usr/bin", "usr/lib", "usr/lib64", "tmp", "work", "dev", "proc", "sys", "etc"):
         (tree / name).mkdir(parents=True)
     for name in ("bin", "lib", "lib64"):
         (tree / name).symlink_to(f"usr/{name}")
@@ -52,14 +96,16 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def lines(text: str) -> list[str]:
     # Which shell it is that complains differs with how it was called.
-    return [re.sub(r"^(bash|environment|main|/\S*): line \d+: ", "shell: ", line) for line in text.splitlines()]
+    return [
+        re.sub(r"^(bash|environment|main|/\S*): line \d+: ", "shell: ", line) for line in text.splitlines()
+    ]
 
 
 def natively(command: list[str], folder: Path) -> list[str]:
     done = subprocess.run(
         command,
         cwd=folder,
-        env={"PATH": SYSTEM, "LANG": "C.UTF-8", "HOME": "/root"},
+        env={"PATH": SYSTEM, "LC_ALL": "C", "HOME": "/root"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -72,7 +118,9 @@ def natively(command: list[str], folder: Path) -> list[str]:
 
 def engine(options: list[str], command: list[str]) -> list[str]:
     wrapped = ["bash", "-c", 'exec "$@" 2>&1 < /dev/null', "-", *command]
-    outcome, _ = finished([str(NODE), str(RUNNER), *options, "--env", f"PATH={SYSTEM}", "--", *wrapped])
+    outcome, _ = finished(
+        [str(NODE), str(RUNNER), *options, "--env", f"PATH={SYSTEM}", "--env", "LC_ALL=C", "--", *wrapped]
+    )
     return lines(outcome.output)
 
 
@@ -88,7 +136,7 @@ def test_shell_on_a_host_directory(tmp_path: Path) -> None:
 
 def test_shell_on_an_ext4_image(image: Path, tmp_path: Path) -> None:
     expected = natively(scripted(), make(tmp_path / "native"))
-    assert engine(["--disk", str(image), "--cwd", "/tmp"], scripted()) == expected
+    assert engine(["--disk", str(image), "--cwd", "/work"], scripted()) == expected
 
 
 def test_python_on_a_host_directory(tmp_path: Path) -> None:

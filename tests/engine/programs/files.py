@@ -1,5 +1,7 @@
 """Files as Python's os module uses them: results and errors. Run in an empty directory, as root."""
 
+# ruff: noqa: T201
+
 import errno
 import fcntl
 import mmap
@@ -19,12 +21,36 @@ for directory in ("c", "c/b"):
 os.symlink("loop", "loop")
 with open("x", "w") as file:
     file.write("hel")
-print(got(os.mkdir, "c"), got(os.rmdir, "c"), got(os.open, "c", os.O_WRONLY), got(os.open, "no/x", os.O_CREAT))
-print(got(os.open, "x/y", 0), got(os.open, "x", os.O_DIRECTORY), got(os.rename, "x", "c"), got(os.rename, "c", "x"))
-print(got(os.link, "c", "q"), got(os.unlink, "c"), got(os.rmdir, "x"), got(os.readlink, "x"), got(os.rename, "c", "c/b"))
+print(
+    got(os.mkdir, "c"), got(os.rmdir, "c"), got(os.open, "c", os.O_WRONLY), got(os.open, "no/x", os.O_CREAT)
+)
+print(
+    got(os.open, "x/y", 0),
+    got(os.open, "x", os.O_DIRECTORY),
+    got(os.rename, "x", "c"),
+    got(os.rename, "c", "x"),
+)
+print(
+    got(os.link, "c", "q"),
+    got(os.unlink, "c"),
+    got(os.rmdir, "x"),
+    got(os.readlink, "x"),
+    got(os.rename, "c", "c/b"),
+)
 print(got(os.open, "x", os.O_CREAT | os.O_EXCL), got(os.open, "loop", 0), got(os.open, "loop", os.O_NOFOLLOW))
-print(got(os.open, "new/", os.O_CREAT | os.O_WRONLY), got(os.open, "", 0), got(os.truncate, "c", 0), got(os.chdir, "x"))
-print(got(os.lseek, 99, 0, 0), got(os.close, 99), got(os.dup2, 99, 5), got(os.listdir, "x"), got(os.statvfs, "no"))
+print(
+    got(os.open, "new/", os.O_CREAT | os.O_WRONLY),
+    got(os.open, "", 0),
+    got(os.truncate, "c", 0),
+    got(os.chdir, "x"),
+)
+print(
+    got(os.lseek, 99, 0, 0),
+    got(os.close, 99),
+    got(os.dup2, 99, 5),
+    got(os.listdir, "x"),
+    got(os.statvfs, "no"),
+)
 
 fd = os.open("m", os.O_CREAT | os.O_RDWR)
 os.ftruncate(fd, 8192)
@@ -76,8 +102,11 @@ os.write(append, b"2")
 print(os.pread(append, 5, 0), os.lseek(append, 0, 1))
 sparse = os.open("sparse", os.O_CREAT | os.O_RDWR)
 os.pwrite(sparse, b"end", 1 << 20)
-print(os.lseek(sparse, 0, os.SEEK_DATA), os.lseek(sparse, 0, os.SEEK_HOLE), got(os.lseek, sparse, 1 << 21, os.SEEK_DATA))
-os.chmod(".", 0o755)
+print(
+    os.lseek(sparse, 0, os.SEEK_DATA),
+    os.lseek(sparse, 0, os.SEEK_HOLE),
+    got(os.lseek, sparse, 1 << 21, os.SEEK_DATA),
+)
 os.seteuid(1000)
 print(got(os.mkdir, "nope"), got(os.chown, "x", 0, 0), got(os.chmod, "x", 0), got(os.unlink, "x"))
 print(got(os.open, "x", os.O_RDONLY) != "EACCES", got(os.open, "x", os.O_WRONLY))

@@ -35,5 +35,5 @@ say 'cat /dev/null; head -c 5 /dev/zero | od -c; echo x > /dev/full; ls -lL /dev
 say 'cd c; basename "$PWD"; cd ..; cd -P c/b/..; basename "$PWD"; mkdir dd; cd dd; rmdir ../dd; pwd -P; ls; touch x; cd ..'
 say 'realpath --relative-to=. c/../c/./b; realpath -e nothing; readlink -f loop; mktemp -d tXXX > /dev/null && ls -d t?? | wc -l'
 say 'sync; sync y; stat -f -c %l .; install -m 640 -D y i/n/s; look i/n/s; shred -u y; ls y; split -b 2 x; ls xa*; paste x x; tee t1 t2 < x; cmp t1 t2'
-say 'cat /proc/self/comm; basename $(readlink /proc/self/exe); cat /proc/filesystems | grep -c tmpfs; test -d /proc/$$/task/$$; ls -l /proc/self/fd/0 | cut -c1-5'
+say 'cat /proc/self/comm; basename $(readlink /proc/self/exe); cat /proc/filesystems | grep -c tmpfs; test -d /proc/$$/task/$$'
 say 'echo sub > f; cat < f > g2; cat <(echo one) <(echo two); cat /dev/stdin < f; cat <<< string; echo x > /dev/stderr'

@@ -57,6 +57,9 @@ function duplicateTo(task: Task, from: number, to: number, closeOnExec: boolean)
 export const openCalls: SystemCalls = {
   open: (task, a) => open(task, C.AT_FDCWD, a[0], a[1] | 0, a[2] & 0o7777),
   openat: (task, a) => open(task, a[0], a[1], a[2] | 0, a[3] & 0o7777),
+  openat2: () => {
+    throw new Errno(E.NOSYS);
+  },
   creat: (task, a) => open(task, C.AT_FDCWD, a[0], C.O_CREAT | C.O_WRONLY | C.O_TRUNC, a[1] & 0o7777),
   close: (task, a) => {
     task.process.files.close(a[0] | 0);

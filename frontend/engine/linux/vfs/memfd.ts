@@ -35,7 +35,7 @@ export function openMemoryFile(task: Task, vfs: Vfs, name: ByteString, flags: nu
   const mode = S_IFREG | ((flags & MFD_NOEXEC_SEAL) !== 0 ? 0o666 : 0o777);
   const inode = mount.root.inode.createUnnamed({ mode, uid, gid }) as MemoryInode;
   inode.seals = (flags & (MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL)) !== 0 ? 0 : F_SEAL_SEAL;
-  const dentry = new Dentry(inode, mount.root, `memfd:${name}`);
+  const dentry = new Dentry(inode, mount.root, `/memfd:${name}`);
   dentry.deleted = true;
   return new RegularFile({ mount, dentry }, O_RDWR);
 }

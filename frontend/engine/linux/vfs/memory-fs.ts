@@ -12,6 +12,8 @@ import { Remembered } from "./remembered.ts";
 import type { Vfs } from "./vfs.ts";
 
 const TMPFS_MAGIC = 0x01021994;
+/** A guest must not fill the memory of its host. */
+const DEFAULT_MOST = 2 * 2 ** 30;
 
 export interface MemoryOptions {
   type?: string;
@@ -49,7 +51,7 @@ export class MemoryFileSystem implements FileSystem {
     this.volatile = options.volatile ?? false;
     this.now = vfs.now;
     this.likeDisk = options.lower !== undefined;
-    this.#mostPages = Math.ceil((options.most ?? 2 ** 40) / PAGE_SIZE);
+    this.#mostPages = Math.ceil((options.most ?? DEFAULT_MOST) / PAGE_SIZE);
     const { lower } = options;
     this.dev = lower?.stat.dev ?? vfs.anonymousDevice();
     // Numbers of new files must not meet those of the tree below.

@@ -32,6 +32,7 @@ export class MemoryInode extends FsInode {
   #size: number;
   #target: ByteString;
   readonly #pages = new Pages();
+  #forgotten = false;
   #xattrs: Map<ByteString, Uint8Array> | undefined;
   /** F_SEAL_* of a memfd; undefined: no memfd. */
   seals: number | undefined;
@@ -118,6 +119,8 @@ export class MemoryInode extends FsInode {
   }
 
   override forget(): void {
+    if (this.#forgotten) return;
+    this.#forgotten = true;
     this.fs.drop(this);
     this.fs.release(this.#pages.map.size);
     this.#pages.map.clear();

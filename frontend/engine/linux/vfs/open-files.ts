@@ -2,7 +2,7 @@
 
 import { E, Errno } from "../errno.ts";
 import type { ByteString, OpenFile, Task } from "../types.ts";
-import { WaitQueue } from "../wait.ts";
+import { Block, WaitQueue } from "../wait.ts";
 import * as C from "./constants.ts";
 import { IN_ACCESS, IN_CLOSE_NOWRITE, IN_CLOSE_WRITE, IN_MODIFY } from "./hooks.ts";
 import type { Entry, FsInode } from "./inode.ts";
@@ -86,7 +86,7 @@ export class RegularFile extends PlacedFile {
     dropPrivileges(task, inode);
     const count = inode.write(at, at + from.length > limit ? from.subarray(0, limit - at) : from);
     if (position === null) this.offset = at + count;
-    if ((this.flags & C.O_DSYNC) !== 0) inode.sync();
+    if ((this.flags & C.O_DSYNC) !== 0) syncNow(inode);
     notify(this.location, IN_MODIFY);
     return count;
   }
@@ -95,6 +95,15 @@ export class RegularFile extends PlacedFile {
     if (request !== FIONREAD) return super.ioctl(task, request, argument);
     task.memory.setU32(argument, this.inode.size - this.offset);
     return 0;
+  }
+}
+
+/** The write has happened and must not happen again: what waits for a block is written with the next sync. */
+function syncNow(inode: FsInode): void {
+  try {
+    inode.sync();
+  } catch (problem) {
+    if (!(problem instanceof Block)) throw problem;
   }
 }
 

@@ -22,6 +22,8 @@ export class Ext4Inode extends FsInode {
   readonly blocks: InodeBlocks;
   readonly directory: Directory;
   readonly content: Content;
+  /** Its number is free, or another file's already; who still has this object (as a working directory) changes nothing. */
+  #gone = false;
 
   constructor(fs: Ext4FileSystem, raw: RawInode) {
     super();
@@ -66,6 +68,7 @@ export class Ext4Inode extends FsInode {
 
   /** In a transaction; everything of this inode goes back when it fails. */
   change<T>(action: () => T): T {
+    if (this.#gone) throw new Errno(E.NOENT);
     return this.fs.transaction(() => {
       this.fs.touchInode(this);
       return action();
@@ -222,12 +225,14 @@ export class Ext4Inode extends FsInode {
       raw.deletion = fs.now().seconds >>> 0;
       fs.allocation.freeInode(this.ino, this.isDirectory);
     });
+    this.#gone = true;
+    this.fs.store.undo(() => (this.#gone = false));
     this.fs.released(this);
     this.fs.store.committed(() => this.content.dropAll());
   }
 
   override forget(): void {
-    this.fs.releaseLater(this);
+    if (!this.#gone) this.fs.releaseLater(this);
   }
 
   override unlink(name: ByteString, inode: Ext4Inode): void {
@@ -327,7 +332,7 @@ export class Ext4Inode extends FsInode {
   }
 
   override accessed(): void {
-    if (this.fs.readOnly) return;
+    if (this.fs.readOnly || this.#gone) return;
     try {
       this.change(() => (this.raw.atime = this.fs.now()));
     } catch (problem) {
