@@ -30,21 +30,22 @@ def same_state_but(machine: Machine, before: list[int]) -> None:
     assert list(machine.cpu.gpr) == before
 
 
+# What is read to be written faults as a write, as on real processors.
 FAULTING = {
     "mov [rdi], rax": ("488907", WRITABLE),
     "mov rax, [rdi]": ("488b07", READ),
     "add [rdi], rax": ("480107", WRITABLE),
     "add rax, [rdi]": ("480307", READ),
-    "inc dword [rdi]": ("ff07", READ),
-    "xadd [rdi], rax": ("480fc107", READ),
+    "inc dword [rdi]": ("ff07", WRITABLE),
+    "xadd [rdi], rax": ("480fc107", WRITABLE),
     "push [rdi]": ("ff37", READ),
     "pop [rdi]": ("8f07", WRITABLE),
     "call [rdi]": ("ff17", READ),
     "movs": ("a5", READ),
     "stos": ("ab", WRITABLE),
-    "cmpxchg [rdi], rcx": ("480fb10f", READ),
-    "xchg [rdi], rax": ("488707", READ),
-    "shl [rdi], 3": ("48c12703", READ),
+    "cmpxchg [rdi], rcx": ("480fb10f", WRITABLE),
+    "xchg [rdi], rax": ("488707", WRITABLE),
+    "shl [rdi], 3": ("48c12703", WRITABLE),
     "cmp [rdi], 1; je": ("833f01 7400", READ),
     "movzx eax, byte [rdi]": ("0fb607", READ),
 }

@@ -97,10 +97,11 @@ FlagEffect effect_of(const Insn& insn) {
     case Mnemonic::Movsxd:
     case Mnemonic::Not:
     case Mnemonic::Xchg:
-    case Mnemonic::Bswap:
     case Mnemonic::Cwd:
     case Mnemonic::Cbw:
       return leaves_flags(memory);
+    case Mnemonic::Bswap:  // of 16 bits it is undefined: the handler knows
+      return insn.operand_size == 2 ? by_handler() : leaves_flags(false);
     case Mnemonic::Push:
     case Mnemonic::Leave:
       return insn.operand_size == 8 ? leaves_flags(true) : by_handler();

@@ -85,7 +85,7 @@ void Emitter::find_address(const Insn& insn) {
     add();
   }
   if (insn.prefixes & PREFIX_ADDRESS32) mask_to(4);
-  if (insn.prefixes & (PREFIX_FS | PREFIX_GS)) {
+  if ((insn.prefixes & (PREFIX_FS | PREFIX_GS)) && insn.mnemonic != Mnemonic::Lea) {
     const size_t base = insn.prefixes & PREFIX_FS ? offsetof(Cpu, fs_base) : offsetof(Cpu, gs_base);
     w.constant32(0);
     w.memory(I64_LOAD, pointer(&the_cpu()) + u32(base));

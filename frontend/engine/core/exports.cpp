@@ -1,6 +1,7 @@
 /// What the core offers: CoreExports of linux/abi.ts, and in the native library the same names with `core_` in front.
 #include "blocks.h"
 #include "flags.h"
+#include "regions.h"
 #include "run.h"
 
 #ifdef __wasm__
@@ -35,6 +36,12 @@ EXPORT(setPages) void core_setPages(u32 first, u32 count, u32 bits) { set_pages(
 EXPORT(wrote) void core_wrote(u32 address, u32 length) { wrote(address, length); }
 EXPORT(clean) void core_clean(u32 first, u32 count) { clean_pages(first, count); }
 EXPORT(flush) void core_flush() { flush_blocks(); }
+/// Translates what begins there now, hot or not; whether it could.
+EXPORT(translate) u32 core_translate(u32 rip) {
+  Block* const block = find_block(rip);
+  g_cpu.exit_reason = EXIT_NONE;
+  return block != nullptr && jit::heat(block, false);
+}
 EXPORT(scratch) u8* core_scratch() { return at(kScratchAt); }
 EXPORT(saveFpu) void core_saveFpu(u8* into) { save_fpu(g_cpu, into); }
 EXPORT(loadFpu) void core_loadFpu(const u8* from) { load_fpu(g_cpu, from); }

@@ -9,7 +9,7 @@ template <u64 (*calculate)(u32 size, u64 a, u64 b), bool writes = true>
 bool binary(Cpu& cpu, const Insn& insn) {
   const Operand& into = insn.operands[0];
   u64 a, b;
-  if (!read_operand(cpu, insn, insn.operands[1], b) || !read_operand(cpu, insn, into, a)) return false;
+  if (!read_operand(cpu, insn, insn.operands[1], b) || !(writes ? read_target : read_operand)(cpu, insn, into, a)) return false;
   const LazyFlags before = g.lazy;
   const u64 result = calculate(into.size, a, b);
   return !writes || write_with_flags(cpu, insn, into, result, before);
@@ -34,7 +34,7 @@ template <u64 (*calculate)(u32 size, u64 a)>
 bool unary(Cpu& cpu, const Insn& insn) {
   const Operand& into = insn.operands[0];
   u64 a;
-  if (!read_operand(cpu, insn, into, a)) return false;
+  if (!read_target(cpu, insn, into, a)) return false;
   const LazyFlags before = g.lazy;
   return write_with_flags(cpu, insn, into, calculate(into.size, a), before);
 }

@@ -29,7 +29,7 @@ bool bit(Cpu& cpu, const Insn& insn) {
   if (memory) {
     const bool string = by.kind == OperandKind::Gpr;
     address = string ? bit_address(cpu, insn, signed_offset(offset, into.size)) : effective_address(cpu, insn);
-    if (!load(cpu, address, &value, into.size)) return false;
+    if ((kind != Bit::Test && !can_store(cpu, address, into.size)) || !load(cpu, address, &value, into.size)) return false;
   } else if (!read_operand(cpu, insn, into, value)) {
     return false;
   }

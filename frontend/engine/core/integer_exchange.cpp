@@ -7,14 +7,14 @@ namespace {
 bool xchg(Cpu& cpu, const Insn& insn) {
   const Operand &into = insn.operands[0], &other = insn.operands[1];
   u64 a, b;
-  if (!read_operand(cpu, insn, into, a) || !read_operand(cpu, insn, other, b)) return false;
+  if (!read_target(cpu, insn, into, a) || !read_target(cpu, insn, other, b)) return false;
   return write_operand(cpu, insn, into, b) && write_operand(cpu, insn, other, a);
 }
 
 bool xadd(Cpu& cpu, const Insn& insn) {
   const Operand &into = insn.operands[0], &other = insn.operands[1];
   u64 a, b;
-  if (!read_operand(cpu, insn, into, a) || !read_operand(cpu, insn, other, b)) return false;
+  if (!read_target(cpu, insn, into, a) || !read_operand(cpu, insn, other, b)) return false;
   const LazyFlags before = g.lazy;
   const u64 sum = by_size(into.size, [&](auto type) -> u64 {
     using T = decltype(type);
@@ -28,7 +28,7 @@ bool cmpxchg(Cpu& cpu, const Insn& insn) {
   const Operand& into = insn.operands[0];
   const Operand accumulator{OperandKind::Gpr, 0, into.size};
   u64 old, expected, value;
-  if (!read_operand(cpu, insn, into, old) || !read_operand(cpu, insn, insn.operands[1], value) ||
+  if (!read_target(cpu, insn, into, old) || !read_operand(cpu, insn, insn.operands[1], value) ||
       !read_operand(cpu, insn, accumulator, expected))
     return false;
   const bool equal = old == expected;
@@ -47,7 +47,7 @@ bool cmpxchg8b(Cpu& cpu, const Insn& insn) {
   const u64 address = effective_address(cpu, insn);
   const auto pair = [&](u32 high, u32 low) { return cpu.gpr[high] << 32 | static_cast<u32>(cpu.gpr[low]); };
   u64 old;
-  if (!load(cpu, address, &old, 8)) return false;
+  if (!can_store(cpu, address, 8) || !load(cpu, address, &old, 8)) return false;
   const bool equal = old == pair(2, 0);
   const u64 value = equal ? pair(1, 3) : old;
   if (!store(cpu, address, &value, 8)) return false;

@@ -64,7 +64,7 @@ template <Shift kind>
 bool shift(Cpu& cpu, const Insn& insn) {
   const Operand& into = insn.operands[0];
   u64 a, by;
-  if (!read_operand(cpu, insn, insn.operands[1], by) || !read_operand(cpu, insn, into, a)) return false;
+  if (!read_operand(cpu, insn, insn.operands[1], by) || !read_target(cpu, insn, into, a)) return false;
   const u32 count = by & (into.size == 8 ? 63 : 31);
   const LazyFlags before = g.lazy;
   const u64 result = count == 0 ? a : by_size(into.size, [&](auto type) -> u64 {
@@ -91,7 +91,7 @@ bool shift_double(Cpu& cpu, const Insn& insn) {
   const Operand& into = insn.operands[0];
   u64 a, b, by;
   if (!read_operand(cpu, insn, insn.operands[2], by) || !read_operand(cpu, insn, insn.operands[1], b) ||
-      !read_operand(cpu, insn, into, a))
+      !read_target(cpu, insn, into, a))
     return false;
   const u32 count = by & (into.size == 8 ? 63 : 31);
   if (count == 0) return write_operand(cpu, insn, into, a);

@@ -110,10 +110,9 @@ taken: {
   block = block_at(branch->taken_block);
   if (LIKELY(branch->taken_block != 0)) {
     if (UNLIKELY(++block->heat == jit::kHot)) {
-      g.block = block;
-      const bool translated = jit::heat(block);
+      g.block = block;  // so that it need not live in a local across the call
+      jit::heat(block);
       block = g.block;
-      if (translated) block->code()->code = OP_REGION;
     }
     goto enter;
   }

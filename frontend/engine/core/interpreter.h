@@ -23,6 +23,8 @@ bool can_store(Cpu&, u64 address, u32 size);
 /// Value of a general-register, memory or immediate operand of at most 8 bytes, zero-extended; and its counterpart (32-bit writes clear the upper half).
 bool read_operand(Cpu&, const Insn&, const Operand&, u64& value);
 bool write_operand(Cpu&, const Insn&, const Operand&, u64 value);
+/// The same as `read_operand` for what is written afterwards: a fault is one of writing, as the processor's.
+bool read_target(Cpu&, const Insn&, const Operand&, u64& value);
 
 /// Flags as materialised bits (FLAG_*); `set_flags` replaces those of `mask`.
 u32 get_flags(const Cpu&);

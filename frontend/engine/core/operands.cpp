@@ -30,6 +30,11 @@ bool read_operand(Cpu& cpu, const Insn& insn, const Operand& operand, u64& value
   }
 }
 
+bool read_target(Cpu& cpu, const Insn& insn, const Operand& operand, u64& value) {
+  if (operand.kind == OperandKind::Memory && !can_store(cpu, effective_address(cpu, insn), operand.size)) return false;
+  return read_operand(cpu, insn, operand, value);
+}
+
 bool write_operand(Cpu& cpu, const Insn& insn, const Operand& operand, u64 value) {
   switch (operand.kind) {
     case OperandKind::Gpr: {

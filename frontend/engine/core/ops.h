@@ -6,7 +6,7 @@
 #define EACH_FORM(X, ...) X(RR, ##__VA_ARGS__) X(RI, ##__VA_ARGS__) X(RM, ##__VA_ARGS__) X(MR, ##__VA_ARGS__) X(MI, ##__VA_ARGS__)
 #define EACH_SIZE(X, ...) X(8, ##__VA_ARGS__) X(16, ##__VA_ARGS__) X(32, ##__VA_ARGS__) X(64, ##__VA_ARGS__)
 
-enum Form : u32 { FORM_RR, FORM_RI, FORM_RM, FORM_MR, FORM_MI };
+enum OpForm : u32 { FORM_RR, FORM_RI, FORM_RM, FORM_MR, FORM_MI };
 enum Alu : u32 {
 #define X(name) ALU_##name,
   EACH_ALU(X)

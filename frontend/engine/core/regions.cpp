@@ -5,6 +5,7 @@
 #include "decoder.h"
 #include "decoder_tables.h"
 #include "emitter.h"
+#include "ops.h"
 #include "translated.h"
 
 #ifdef __wasm__
@@ -135,7 +136,7 @@ u32 helper_condition() { return table_index(&condition_slowly); }
 
 bool is_control(const Insn& insn) {
   constexpr u16 ends = FORM_BRANCH | FORM_PRIVILEGED | FORM_UNDEFINED;
-  return (form_attributes(insn.form) & ends) || is_held_by_nobody(insn);
+  return (form_attributes(insn.form) & ends) || insn.mnemonic == Mnemonic::Popf || is_held_by_nobody(insn);
 }
 
 bool fetch_for_translation(u64 address, Insn& insn) {
@@ -186,17 +187,17 @@ void drop_all_regions() {
   held_count = 0;
 }
 
-bool heat(Block* block) {
+bool heat(Block* block, bool needs_loop) {
   static Region region;
-  if (block->dropped || !form_region(region, block->rip) || !has_loop(region)) return false;
+  if (block->dropped || !form_region(region, block->rip) || (needs_loop && !has_loop(region))) return false;
   if (held_count > kHeldInstructions - kRegionInstructions) drop_all_regions();
   Translated made{};
   if (!note_pages(region, made)) return false;
   const u32 size = write_region(region, module_bytes, kModuleCapacity);
   if (!size) return false;
-  const u32 flushes = g.flushes;
+  if (g.arena_next + kBlockBytes > kArenaEnd) return false;  // else the blocks, this one too, would be flushed
   Block* const plain = twin_block(block->rip);
-  if (plain == nullptr || flushes != g.flushes) return false;
+  if (plain == nullptr) return false;
   made.index = imported_translate(module_bytes, size);
   if (!made.index) return false;
   made.block = offset_of(block);
@@ -205,6 +206,7 @@ bool heat(Block* block) {
   block->region = made.index;
   block->plain = offset_of(plain);
   mark_code(made);
+  block->code()->code = OP_REGION;
   return true;
 }
 

@@ -7,8 +7,9 @@ namespace jit {
 /// A block is looked at when it has begun so often.
 constexpr u32 kHot = 400;
 
-/// Translates the region that begins at the block, if it has a loop and the machine outside can compile. True: its first step must become OP_REGION.
-bool heat(Block* block);
+/// Translates the region that begins at the block, if it has a loop (or needs none) and the machine outside can compile. True: the block's
+/// first step is OP_REGION now.
+bool heat(Block* block, bool needs_loop = true);
 /// Runs the region whose entry is the running block, which has just been counted. rip is set; exit_reason if there is one.
 /// False: nothing was done, and the block itself must run.
 bool run_region();

@@ -71,7 +71,7 @@ u32 flags_of(u32 kind, u64 a, u64 b, u64 result) {
     }
     case FlagKind::Shr:
       carry((a >> (b - 1)) & 1);
-      overflow(a & sign);
+      overflow(result & sign >> 1);  // of the last step
       break;
     case FlagKind::Sar:
       carry((i64(a) >> (b - 1)) & 1);

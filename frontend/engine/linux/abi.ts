@@ -57,6 +57,8 @@ export interface CoreExports {
   wrote(address: number, length: number): void;
   /** Clears `PAGE_DIRTY` of pages, so that the next store sets it again. */
   clean(firstPage: number, count: number): void;
+  /** Translates what begins there now, hot or not; 1 if it could. */
+  translate(address: number): number;
   /** Drops all decoded and translated code. */
   flush(): void;
   /** FXSAVE's 512 bytes to and from that pointer (not guest memory). */
