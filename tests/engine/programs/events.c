@@ -72,6 +72,17 @@ static void masks(void) {
   struct timespec long_time = {5, 0};
   int n = ppoll(0, 0, &long_time, &none);
   printf("ppoll %d errno %d handled %d\n", n, errno, handled);
+  struct timeval tv = {5, 0};
+  sigprocmask(SIG_UNBLOCK, &block, 0);
+  if (fork() == 0) {
+    usleep(100000);
+    kill(getppid(), SIGUSR1);
+    _exit(0);
+  }
+  n = select(0, 0, 0, 0, &tv);
+  printf("select %d errno %d left %d\n", n, errno, tv.tv_sec == 4 && tv.tv_usec < 910000);
+  wait(0);
+  sigprocmask(SIG_BLOCK, &block, 0);
   handled = 0;
   raise(SIGUSR1);
   n = pselect(0, 0, 0, 0, &long_time, &none);

@@ -4,6 +4,7 @@ import { E, Errno } from "../errno.ts";
 import { POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, POLLPRI } from "../io/constants.ts";
 import { POLLRDBAND, POLLRDNORM, POLLWRBAND, POLLWRNORM } from "../io/constants.ts";
 import { deadlineOf, waitForAny } from "../io/polling.ts";
+import { Block } from "../wait.ts";
 import type { OpenFile, SystemCalls, Task, UserMemory } from "../types.ts";
 
 const RLIMIT_NOFILE = 7;
@@ -80,14 +81,31 @@ function timeLeft(task: Task, deadline: number): number {
   return Math.max(0, deadline - task.process.kernel.monotonic());
 }
 
+/** Waits, and tells what is left of the time: at the end, and where a signal may end the wait. */
+function timed(
+  task: Task,
+  timeout: number | undefined,
+  tell: (left: number) => void,
+  wait: () => number,
+): number {
+  const deadline = deadlineOf(task, timeout);
+  try {
+    const ready = wait();
+    if (timeout !== undefined) tell(timeLeft(task, deadline));
+    return ready;
+  } catch (problem) {
+    const mayEnd = problem instanceof Block && task.signalPending;
+    if (mayEnd && timeout !== undefined) tell(timeLeft(task, deadline));
+    throw problem;
+  }
+}
+
 function ppoll(task: Task, a: readonly number[]): number {
   const [address, count, time, mask, maskSize] = a as [number, number, number, number, number];
   const timeout = readTimespec(task.memory, time);
   applyMask(task, mask, maskSize);
-  const deadline = deadlineOf(task, timeout);
-  const ready = poll(task, address, count >>> 0, timeout);
-  if (time !== 0) writeTimespec(task.memory, time, timeLeft(task, deadline));
-  return ready;
+  const tell = (left: number): void => writeTimespec(task.memory, time, left);
+  return timed(task, timeout, tell, () => poll(task, address, count >>> 0, timeout));
 }
 
 function select(
@@ -134,14 +152,11 @@ function selectCall(task: Task, a: readonly number[]): number {
     if (seconds < 0 || micros < 0) throw new Errno(E.INVAL);
     timeout = seconds * 1e9 + micros * 1e3;
   }
-  const deadline = deadlineOf(task, timeout);
-  const ready = select(task, a[0]! | 0, [a[1]!, a[2]!, a[3]!], timeout);
-  if (time !== 0) {
-    const left = timeLeft(task, deadline);
+  const tell = (left: number): void => {
     memory.setI64(time, Math.floor(left / 1e9));
     memory.setI64(time + 8, Math.floor((left % 1e9) / 1e3));
-  }
-  return ready;
+  };
+  return timed(task, timeout, tell, () => select(task, a[0]! | 0, [a[1]!, a[2]!, a[3]!], timeout));
 }
 
 /** The last argument is a pair of a signal set's address and its size. */
@@ -151,10 +166,8 @@ function pselect6(task: Task, a: readonly number[]): number {
   const pair = a[5]!;
   const timeout = readTimespec(memory, time);
   if (pair !== 0) applyMask(task, memory.getI64(pair), memory.getI64(pair + 8));
-  const deadline = deadlineOf(task, timeout);
-  const ready = select(task, a[0]! | 0, [a[1]!, a[2]!, a[3]!], timeout);
-  if (time !== 0) writeTimespec(memory, time, timeLeft(task, deadline));
-  return ready;
+  const tell = (left: number): void => writeTimespec(memory, time, left);
+  return timed(task, timeout, tell, () => select(task, a[0]! | 0, [a[1]!, a[2]!, a[3]!], timeout));
 }
 
 export const pollingCalls: SystemCalls = {
