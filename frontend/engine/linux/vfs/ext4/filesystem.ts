@@ -215,9 +215,9 @@ export async function openExt4(
   device: Device,
   dev: number,
   now: () => Time,
-  options: { keepOrphans?: boolean; seed?: number } = {},
+  options: { keepOrphans?: boolean; seed?: number; mostKept?: number } = {},
 ): Promise<Ext4FileSystem> {
-  const store = new Store(device);
+  const store = new Store(device, options.mostKept);
   const fs = await settle(() => new Ext4FileSystem(store, dev, now, options.seed ?? 0));
   if (options.keepOrphans !== true && !fs.readOnly) await settle(() => fs.releaseOrphans());
   return fs;

@@ -20,6 +20,7 @@ export class Store {
   readonly device: Device;
   /** Told when the device cannot read for good: the machine stops; who waits goes on waiting. */
   onError: (problem: unknown) => void = () => {};
+  readonly #mostKept: number;
   readonly #kept = new Map<number, Uint8Array>();
   readonly #pinned = new Map<number, Uint8Array>();
   readonly #arrived = new Map<number, Uint8Array>();
@@ -28,8 +29,10 @@ export class Store {
   #undo: (() => void)[] = [];
   #afterwards: (() => void)[] = [];
 
-  constructor(device: Device) {
+  /** `mostKept`: blocks of metadata to keep. */
+  constructor(device: Device, mostKept = MOST_KEPT) {
     this.device = device;
+    this.#mostKept = mostKept;
   }
 
   /** Blocks from the device, `count` one after the other. Throws `Block`. */
@@ -104,7 +107,7 @@ export class Store {
     }
     this.#kept.delete(number);
     this.#kept.set(number, bytes);
-    if (this.#kept.size > MOST_KEPT) this.#kept.delete(this.#kept.keys().next().value!);
+    if (this.#kept.size > this.#mostKept) this.#kept.delete(this.#kept.keys().next().value!);
   }
 
   /** Reads a block that is never forgotten. */
