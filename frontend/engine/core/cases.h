@@ -433,10 +433,9 @@ case OP_GENERIC: {
 }
 case OP_GENERIC_LEAVE: {
   const Generic& generic = *reinterpret_cast<const Generic*>(at(op->immediate));
-  g_cpu.rip = generic.rip;
+  g_cpu.rip = generic.rip + op->bytes();  // a branch sets another one
   CALLING(const bool done = generic.handler(g_cpu, generic.insn));
   if (UNLIKELY(!done)) goto fault;
-  g_cpu.rip = generic.rip + op->bytes();
   return EXIT_NONE;
 }
 case OP_INVALID:

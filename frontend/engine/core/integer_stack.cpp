@@ -80,6 +80,15 @@ bool enter(Cpu& cpu, const Insn& insn) {
   return true;
 }
 
+/// jmp and call through memory, where the interpreter has no step for the address. rip is behind the instruction.
+bool branch(Cpu& cpu, const Insn& insn) {
+  u64 target;
+  if (!read_operand(cpu, insn, insn.operands[0], target)) return false;
+  if (insn.mnemonic == Mnemonic::Call && !push_value(cpu, 8, cpu.rip)) return false;
+  cpu.rip = target;
+  return true;
+}
+
 bool leave(Cpu& cpu, const Insn& insn) {
   const u64 from = cpu.gpr[5];
   u64 value = 0;
@@ -107,6 +116,8 @@ Handler stack_handler(const Insn& insn) {
     case Mnemonic::Popf: return popf;
     case Mnemonic::Enter: return enter;
     case Mnemonic::Leave: return leave;
+    case Mnemonic::Jmp:
+    case Mnemonic::Call: return branch;
     case Mnemonic::Mov: return move_segment;
     default: return nullptr;
   }

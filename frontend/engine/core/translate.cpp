@@ -36,7 +36,8 @@ void set_generic(Builder& build, Op& op, const Insn& insn) {
   generic->handler = handler;
   generic->rip = build.rip;
   generic->insn = insn;
-  op.code = insn.mnemonic == Mnemonic::Popf ? OP_GENERIC_LEAVE : OP_GENERIC;
+  const bool leaves = insn.mnemonic == Mnemonic::Popf || insn.mnemonic == Mnemonic::Jmp || insn.mnemonic == Mnemonic::Call;
+  op.code = leaves ? OP_GENERIC_LEAVE : OP_GENERIC;
   op.immediate = offset_of(generic);
 }
 
@@ -83,10 +84,10 @@ bool end_block(Builder& build, Op& op, const Insn& insn) {
         op.code = call ? OP_CALL : OP_JMP;
         break;
       }
-      build.count++;
       if (a.kind == OperandKind::Gpr) op.code = call ? OP_CALL_R : OP_JMP_R, op.src = gpr(a);
       else if (set_address(op, insn)) op.code = call ? OP_CALL_M : OP_JMP_M;
-      else op.code = OP_UNIMPLEMENTED, op.immediate = static_cast<u64>(insn.mnemonic);
+      else return false;  // a rare form of address: generic
+      build.count++;
       return true;
     }
     case Mnemonic::Ret:

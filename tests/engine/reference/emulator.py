@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import pickle
+import select
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -48,6 +49,7 @@ FIELDS = [
     (x86.UC_X86_REG_MXCSR, 568),
 ]
 """Registers, and where they are in struct Cpu; the tag word is behind it."""
+PATIENCE = 60.0
 MEMORY_ERRORS = {
     const.UC_ERR_READ_UNMAPPED: "read",
     const.UC_ERR_WRITE_UNMAPPED: "write",
@@ -164,6 +166,8 @@ class UnicornProcess:
         """None for cases that it died of."""
         assert self._process is not None
         assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], PATIENCE)[0]:
+            self._process.kill()
         try:
             outcomes: list[Outcome | None] = pickle.load(self._process.stdout)  # noqa: S301 - our own process
         except EOFError:

@@ -45,6 +45,7 @@ class Address:
 class Encoded:
     code: bytes = b""
     rip: int = 0
+    start: int = 0
     address: Address | None = None
     short_address: bool = False
     segment: int = 0
@@ -87,8 +88,12 @@ def pick_target(row: dict[str, Any], source: random.Random) -> int:
     )
 
 
-def encode(row: dict[str, Any], source: random.Random, rip: int | None = None) -> Encoded:
-    made = Encoded(rip=rip or CODE + 0x800 + source.randrange(16))
+def encode(row: dict[str, Any], source: random.Random, before: Encoded | None = None) -> Encoded:
+    """`before`: the instruction in front of this one."""
+    made = Encoded(rip=CODE + 0x800 + source.randrange(16))
+    made.start = made.rip
+    if before is not None:
+        made.rip, made.start = before.rip + len(before.code), before.rip
     attributes, rex = row["attributes"], 0
     sizes = {operand[k] for operand in row["operands"] for k in ("register_size", "memory_size")}
     sized = bool(sizes & set(VARYING)) or row["mnemonic"] in SIZED
@@ -254,7 +259,7 @@ def immediates(row: dict[str, Any], made: Encoded, length: int, source: random.R
             after = made.rip + length
             while True:
                 target = after + source.randrange(-128, 128) if kind == "jb" else code_target(source)
-                if not made.rip <= target < after:
+                if not made.start <= target < after:
                     break
             tail += struct.pack("<b" if kind == "jb" else "<i", target - after)
     return tail

@@ -108,7 +108,7 @@ class Generator:
             row = table()["rows"][number]
             first = encode(row, self.source)
             other = table()["rows"][self.source.choice(users())]
-            second = encode(other, self.source, first.rip + len(first.code))
+            second = encode(other, self.source, first)
             whole = row["undefined"] and other["mnemonic"] in ("lahf", "pushf")
             if whole or len(first.code) + len(second.code) > 16 or second.address is not None:
                 continue

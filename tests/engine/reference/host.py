@@ -7,6 +7,7 @@ import hashlib
 import mmap
 import os
 import platform
+import select
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from tests.engine.reference.case import CPU, IMAGE_SIZE, RIP, Case, Outcome, Run
 
 SOURCE = Path(__file__).with_name("host.c")
 MOST_CASES, MOST_LINES, LINE = 512, 12, 64
+PATIENCE = 60.0
 VECTORS = {
     0: "divide error",
     1: "trap",
@@ -146,8 +148,11 @@ class Host(Runner):
         assert self._process.stdout is not None
         self._process.stdin.write(b"g")
         self._process.stdin.flush()
-        if not self._process.stdout.read(1):
-            raise RuntimeError(f"the host's runner died in {cases[shared.done].to_json()}")
+        ready, _, _ = select.select([self._process.stdout], [], [], PATIENCE)
+        if not ready:
+            self._process.kill()
+        if not ready or not self._process.stdout.read(1):
+            raise RuntimeError(f"the host's runner died of, or hangs in, {cases[shared.done].to_json()}")
         return [
             self._outcome(case, result, image) for case, result in zip(cases, shared.results, strict=False)
         ]
