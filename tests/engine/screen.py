@@ -92,7 +92,10 @@ class Terminal:
 
     def until(self, met: Callable[[], bool] | str) -> None:
         """Waits for a text on the screen, or for what `met` says; shows the screen if it does not come."""
-        condition = (lambda: met in self.text) if isinstance(met, str) else met
+
+        def condition() -> bool:
+            return met in self.text if isinstance(met, str) else met()
+
         end = time.monotonic() + SECONDS
         while not condition():
             left = end - time.monotonic()
