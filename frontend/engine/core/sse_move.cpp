@@ -104,14 +104,13 @@ bool move_mask(Cpu& cpu, const Insn& insn) {
   return true;
 }
 
-/// Bytes of `from` whose mask byte is negative go to rdi; pages of others are not touched.
+/// Bytes of `from` whose mask byte is negative go to rdi; all must be writable, as on AMD's processors.
 bool store_masked(Cpu& cpu, const Insn& insn, const u8* from, const u8* mask, u32 count) {
   u64 address = cpu.gpr[7];
   if (insn.prefixes & PREFIX_ADDRESS32) address = static_cast<u32>(address);
   if (insn.prefixes & PREFIX_FS) address += cpu.fs_base;
   if (insn.prefixes & PREFIX_GS) address += cpu.gs_base;
-  for (u32 i = 0; i < count; i++)
-    if (mask[i] & 0x80 && !can_store(cpu, address + i, 1)) return false;
+  if (!can_store(cpu, address, count)) return false;
   for (u32 i = 0; i < count; i++)
     if (mask[i] & 0x80 && !put(address + i, from[i])) return false;
   return true;

@@ -153,7 +153,7 @@ bool fxsave(Cpu& cpu, const Insn& insn) {
   if (address & 15) return raise(cpu, EXIT_GENERAL_PROTECTION);
   u8 area[kFxsaveSize];
   save_fpu(cpu, area);
-  return store(cpu, address, area, 416);
+  return can_store(cpu, address, kFxsaveSize) && store(cpu, address, area, 416);
 }
 bool fxrstor(Cpu& cpu, const Insn& insn) {
   const u64 address = effective_address(cpu, insn);
