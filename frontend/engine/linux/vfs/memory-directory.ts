@@ -133,7 +133,7 @@ export class MemoryDirectory extends MemoryInode {
   override readdir(cookie: number, emit: (entry: Entry) => boolean): void {
     for (const [name, { order, inode }] of this.#load()) {
       if (order <= cookie) continue;
-      const file = inode ?? this.#below(name);
+      const file = inode ?? this.lower?.lookup(name)?.stat;
       // It has gone from the host since.
       if (file === undefined) continue;
       const type = typeOfMode(file.mode);
