@@ -66,7 +66,8 @@ export class EpollItem implements Waiter {
 
 export class EpollFile extends PseudoFile {
   readonly name = "anon_inode:[eventpoll]";
-  readonly #items: EpollItem[] = [];
+  /** By descriptor number, which may mean another file later: the one before may live on in another descriptor. */
+  readonly #items = new Map<number, EpollItem[]>();
   /** Items that may be ready, in the order to be told. */
   #ready = new Set<EpollItem>();
 
@@ -74,15 +75,22 @@ export class EpollFile extends PseudoFile {
     super(new PseudoInode(task, ANONYMOUS_DEVICE, 0o600), flags);
   }
 
+  get #all(): EpollItem[] {
+    return [...this.#items.values()].flat();
+  }
+
   #find(fd: number, file: OpenFile): EpollItem | undefined {
-    return this.#items.find((item) => item.fd === fd && item.file === file);
+    return this.#items.get(fd)?.find((item) => item.file === file);
   }
 
   add(fd: number, file: OpenFile, events: number, data: Uint8Array): void {
     if (this.#find(fd, file) !== undefined) throw new Errno(E.EXIST);
     if (file instanceof EpollFile && (file === this || file.reaches(this, 1))) throw new Errno(E.LOOP);
     const item = new EpollItem(this, fd, file, events, data);
-    this.#items.push(item);
+    for (const before of [...(this.#items.get(fd) ?? [])]) {
+      if (before.file.references <= 0) this.#forget(before);
+    }
+    this.#items.set(fd, [...(this.#items.get(fd) ?? []), item]);
     this.becameReady(item);
   }
 
@@ -104,13 +112,15 @@ export class EpollFile extends PseudoFile {
   #forget(item: EpollItem): void {
     item.disarm();
     this.#ready.delete(item);
-    this.#items.splice(this.#items.indexOf(item), 1);
+    const rest = (this.#items.get(item.fd) ?? []).filter((other) => other !== item);
+    if (rest.length > 0) this.#items.set(item.fd, rest);
+    else this.#items.delete(item.fd);
   }
 
   /** Whether it watches `other`, directly or through others; ELOOP where that goes too deep. */
   reaches(other: EpollFile, depth: number): boolean {
     if (depth >= MOST_NESTED) throw new Errno(E.LOOP);
-    return this.#items.some(
+    return this.#all.some(
       ({ file }) => file === other || (file instanceof EpollFile && file.reaches(other, depth + 1)),
     );
   }
@@ -157,12 +167,12 @@ export class EpollFile extends PseudoFile {
   }
 
   override release(): void {
-    for (const item of [...this.#items]) this.#forget(item);
+    for (const item of this.#all) this.#forget(item);
   }
 
   /** Lines of /proc/self/fdinfo. */
   *describe(): Iterable<string> {
-    for (const { fd, events, data, file } of this.#items) {
+    for (const { fd, events, data, file } of this.#all) {
       const bits = [...data].reverse().map((byte) => byte.toString(16).padStart(2, "0"));
       const mask = (events >>> 0).toString(16).padStart(8);
       yield `tfd: ${String(fd).padStart(8)} events: ${mask} data: ${bits.join("")} ino:${file.inode.ino.toString(16)}`;
