@@ -116,7 +116,7 @@ function build(
 ): { maps: Maps; entry: number; sp: number } {
   const { process } = thread;
   const { kernel } = process;
-  const maps = new Maps(kernel.pool, kernel.sharedVersions, kernel.pages);
+  const maps = new Maps(kernel.pool, kernel.sharedVersions, kernel.pages, thread.maps.space.bytes.length);
   try {
     maps.stackLimit = Math.min(process.limit(RLIMIT_STACK), STACK_AT_MOST);
     const bias = elf.relocatable ? (interpreter === undefined ? LONE_BASE : PIE_BASE) - extent(elf)[0] : 0;

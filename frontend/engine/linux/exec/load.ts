@@ -83,6 +83,7 @@ function loadSegment(maps: Maps, segment: Segment, bias: number, file: Backing, 
     const area = maps.areas.find(pageDown(fileEnd))!;
     maps.paging.fill(area, pageDown(fileEnd) / PAGE_SIZE);
     maps.space.raw(fileEnd, mappedEnd - fileEnd).fill(0);
+    maps.space.core.wrote(fileEnd, mappedEnd - fileEnd);
   }
 }
 

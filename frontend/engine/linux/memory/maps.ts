@@ -70,16 +70,17 @@ export class Maps {
   executableName: ByteString = "";
   peakBytes = 0;
 
-  constructor(pool: CorePool, versions: SharedVersions, account: PageAccount) {
+  constructor(pool: CorePool, versions: SharedVersions, account: PageAccount, size = 0) {
     this.#pool = pool;
-    this.space = new AddressSpace(pool);
+    this.space = new AddressSpace(pool, size);
     this.paging = new Paging(this.space, versions, account);
   }
 
   /** For fork: the same areas, and a copy of every page that is there. */
   fork(): Maps {
     this.paging.writeBack();
-    const child = new Maps(this.#pool, this.paging.versions, this.paging.account);
+    const size = this.space.bytes.length;
+    const child = new Maps(this.#pool, this.paging.versions, this.paging.account, size);
     try {
       for (const area of this.areas.list) {
         if (area.dontFork) continue;

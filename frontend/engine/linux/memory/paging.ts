@@ -81,6 +81,7 @@ export class Paging {
   #took(count: number): void {
     this.account.take(count);
     this.resident += count;
+    this.space.filled = Math.max(this.space.filled, this.resident);
   }
 
   #gave(count: number): void {
@@ -220,6 +221,11 @@ export class Paging {
       const dirty = now & PAGE_DIRTY;
       let end = page + 1;
       while (end < last && pages[end] !== 0 && (pages[end]! & PAGE_DIRTY) === dirty) end += 1;
+      // Nobody has written to these: the child finds them in the file, should it ever want them.
+      if (dirty === 0 && area.backing !== undefined && !area.shared) {
+        page = end;
+        continue;
+      }
       to.reach(end * PAGE_SIZE);
       target.#took(end - page);
       to.raw(page * PAGE_SIZE, (end - page) * PAGE_SIZE).set(

@@ -9,8 +9,10 @@ const WASM_PAGE = 65536;
 /** The memory grows by at least this, so that growing stays rare. */
 const GROWTH = 16 * 1024 * 1024;
 /** A memory that grew beyond this is not used again: the pages it has touched would stay. */
-const RECYCLED_AT_MOST = 512 * 1024 * 1024;
-const RECYCLED = 4;
+const RECYCLED_AT_MOST = 256 * 1024 * 1024;
+const RECYCLED = 16;
+/** Nor is one where more pages than these were filled: they would stay with it. */
+const PAGES_AT_MOST = 8192;
 
 interface Instance {
   memory: WebAssembly.Memory;
@@ -28,12 +30,16 @@ export class CorePool {
     this.#tsc = tsc;
   }
 
-  take(): Instance {
+  /** `size`: bytes that the whole memory will soon need. */
+  take(size = 0): Instance {
     const free = this.#free.pop();
     if (free !== undefined) return free;
     let memory: WebAssembly.Memory;
     try {
-      memory = new WebAssembly.Memory({ initial: (GUEST_BASE + GROWTH) / WASM_PAGE, maximum: 65536 });
+      memory = new WebAssembly.Memory({
+        initial: Math.max(GUEST_BASE + GROWTH, size) / WASM_PAGE,
+        maximum: 65536,
+      });
     } catch {
       throw new Errno(E.NOMEM);
     }
@@ -51,9 +57,14 @@ export class CorePool {
     return { memory, core };
   }
 
-  /** None of its pages may be there any more. */
-  give(instance: Instance): void {
-    if (this.#free.length >= RECYCLED || instance.memory.buffer.byteLength > RECYCLED_AT_MOST) return;
+  /** None of its pages may be there any more; `filled`: how many it had at the most. */
+  give(instance: Instance, filled: number): void {
+    if (
+      filled > PAGES_AT_MOST ||
+      this.#free.length >= RECYCLED ||
+      instance.memory.buffer.byteLength > RECYCLED_AT_MOST
+    )
+      return;
     this.#free.push(instance);
   }
 }
@@ -64,6 +75,8 @@ export class AddressSpace {
   readonly pool: CorePool;
   /** Threads and vfork children in it; at 0 the memory goes back to the pool. */
   users = 0;
+  /** How many pages of it were filled at the most. */
+  filled = 0;
   /** Whose processor is in the core now. */
   loaded: { cpu: Uint8Array } | undefined;
   /** The whole wasm memory; guest address `a` is at `GUEST_BASE + a`. */
@@ -76,9 +89,9 @@ export class AddressSpace {
   readonly #cpu: number;
   readonly #pages: number;
 
-  constructor(pool: CorePool) {
+  constructor(pool: CorePool, size = 0) {
     this.pool = pool;
-    this.#instance = pool.take();
+    this.#instance = pool.take(size);
     this.core = this.#instance.core;
     this.#cpu = this.core.cpu();
     this.#pages = this.core.pages();
@@ -161,12 +174,11 @@ export class AddressSpace {
     this.users += 1;
   }
 
-  /** True when nobody is left in it. */
-  leave(): boolean {
+  /** The last one gives the memory back. */
+  leave(): void {
     this.users -= 1;
-    if (this.users > 0) return false;
+    if (this.users > 0) return;
     this.loaded = undefined;
-    this.pool.give(this.#instance);
-    return true;
+    this.pool.give(this.#instance, this.filled);
   }
 }
