@@ -2,10 +2,10 @@
 
 import type { Kernel } from "../types.ts";
 import { Watches } from "./events/inotify.ts";
+import { Locks } from "./locks.ts";
 import { Ports } from "./sockets/ports.ts";
 import type { UnixNames } from "./sockets/unix-names.ts";
 import { Console } from "./tty/console.ts";
-import type { Terminal } from "./tty/terminal.ts";
 import { Pty } from "./tty/pty.ts";
 
 /** Terminals of the machine itself: ttyS0 to ttyS7. */
@@ -18,6 +18,7 @@ export class IoMachine {
   readonly consoles: Console[];
   readonly ptys = new Map<number, Pty>();
   readonly unixNames: UnixNames = new Map();
+  readonly locks = new Locks();
   readonly watches = new Watches();
   readonly tcp = new Ports();
   readonly udp = new Ports();
@@ -35,10 +36,6 @@ export class IoMachine {
     const pty = new Pty(this.kernel, index);
     this.ptys.set(index, pty);
     return pty;
-  }
-
-  terminals(): Terminal[] {
-    return [...this.consoles, ...this.ptys.values()];
   }
 }
 

@@ -6,7 +6,6 @@ import { S_IFCHR, makeDevice, minorOf } from "../../vfs/constants.ts";
 import type { Vfs } from "../../vfs/vfs.ts";
 import { pipeControl } from "../../syscalls/pipes.ts";
 import { openFifo } from "../fifo.ts";
-import { Locks } from "../locks.ts";
 import { type IoMachine, ioMachine } from "../machine.ts";
 import { PTS_MAJOR } from "../tty/pty.ts";
 import { Terminal } from "../tty/terminal.ts";
@@ -49,7 +48,7 @@ export function installDevices(kernel: Kernel, vfs: Vfs): IoMachine {
   );
   devices.registerFifo(openFifo);
   vfs.hooks.controls.push(pipeControl);
-  vfs.hooks.locks = new Locks();
+  vfs.hooks.locks = machine.locks;
   vfs.hooks.events = machine.watches;
   return machine;
 }

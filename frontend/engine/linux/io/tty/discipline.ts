@@ -265,10 +265,6 @@ export class LineDiscipline {
     return count;
   }
 
-  get full(): boolean {
-    return this.#head - this.#tail >= SIZE - 1;
-  }
-
   /** At most a line, or what is there; call it only while there is something. */
   take(into: Uint8Array): number {
     const lines = this.#has(T.ICANON);

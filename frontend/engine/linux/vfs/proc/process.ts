@@ -1,6 +1,7 @@
 /** /proc/PID and /proc/PID/task/TID. */
 
 import { E, Errno } from "../../errno.ts";
+import { EpollFile } from "../../io/events/epoll.ts";
 import type { ThreadGroup } from "../../process.ts";
 import type { Thread } from "../../task.ts";
 import type { ByteString, OpenFile } from "../../types.ts";
@@ -173,6 +174,11 @@ function descriptorLinks(fs: ProcSource, path: ByteString, process: ThreadGroup)
   };
 }
 
+/** What an epoll instance watches. */
+function watchedBy(file: OpenFile): ByteString {
+  return file instanceof EpollFile ? [...file.describe()].map((line) => `${line}\n`).join("") : "";
+}
+
 function descriptorTexts(fs: ProcSource, path: ByteString, process: ThreadGroup): Listing {
   return {
     names: () => names(process),
@@ -182,7 +188,7 @@ function descriptorTexts(fs: ProcSource, path: ByteString, process: ThreadGroup)
       const make = (): ByteString => {
         const closing = descriptorsOf(process)?.descriptor(Number(name)).closeOnExec ? O_CLOEXEC : 0;
         const flags = (file.flags | closing).toString(8).padStart(7, "0");
-        return `pos:\t${file.offset}\nflags:\t0${flags}\nmnt_id:\t20\nino:\t${file.inode.ino}\n`;
+        return `pos:\t${file.offset}\nflags:\t0${flags}\nmnt_id:\t20\nino:\t${file.inode.ino}\n${watchedBy(file)}`;
       };
       return new ProcText(fs, `${path}/${name}`, make);
     },

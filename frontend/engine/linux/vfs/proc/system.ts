@@ -1,5 +1,6 @@
 /** What /proc says of the machine. */
 
+import { ioMachine } from "../../io/machine.ts";
 import type { LinuxKernel } from "../../kernel.ts";
 import { RELEASE, VERSION } from "../../syscalls/system.ts";
 import type { ByteString, Task } from "../../types.ts";
@@ -206,6 +207,7 @@ export function systemListing(fs: ProcSource, kernel: LinuxKernel): Listing {
     devices: () => devices,
     filesystems: () => "nodev\tproc\nnodev\tsysfs\nnodev\ttmpfs\nnodev\tdevtmpfs\nnodev\tdevpts\n\text4\n",
     loadavg: () => loadText(kernel),
+    locks: () => [...ioMachine(kernel).locks.describe()].map((line) => `${line}\n`).join(""),
     meminfo: () => memInfo(kernel),
     modules: () => "",
     partitions: () => "major minor  #blocks  name\n\n",
