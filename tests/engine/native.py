@@ -1,4 +1,6 @@
-"""The core's native library: a processor and its memory for tests. A process has one machine; `Machine()` resets it.
+"""The core's native library: a processor and its memory for tests.
+
+A process has one machine; `Machine()` resets it.
 
 Built on first use (frontend/engine/build.py). WEBVM_CORE names another library, such as one with sanitizers.
 """

@@ -1,4 +1,4 @@
-"""The translator against the interpreter: the same cases, translated at once, must end the same to the bit."""
+"""The translator against the interpreter: the same cases, translated at once, end the same to the bit."""
 
 from __future__ import annotations
 
