@@ -12,7 +12,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { ImageDevice } from "../../../headless/image-device.ts";
 import { E } from "../../errno.ts";
 import * as C from "../constants.ts";
@@ -31,6 +31,9 @@ import {
   trial,
   tryAnything,
 } from "./trial.ts";
+
+// e2fsck and debugfs are other programs: on a busy machine they take their time.
+vi.setConfig({ testTimeout: 120_000 });
 
 beforeEach(() => {
   trial.folder = mkdtempSync(join(tmpdir(), "ext4-"));
