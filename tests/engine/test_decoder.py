@@ -59,7 +59,7 @@ def test_prefixes(code: str, mnemonic: str, length: int) -> None:
     [
         "06", "27", "60", "9a", "c4 e2 79 00 c0", "c5 f8 28 c1", "62 f1 7c 48 28 c1", "d6", "ea",
         "f0 48 01 c8", "f0 90", "f0 8b 01", "8e c8", "8e f8", "f3 0f 28 c1",
-        "66 0f 38 f0 01", "f2 0f 38 f0 c1",
+        "66 0f 38 f0 01", "f2 0f 38 f6 c1",
         "66 0f 3a 44 c1 00", "66 0f 38 dc c1", "d9 d1", "d9 08", "0f b8 c1", "0f 0f c1 9e", "66" * 15 + "90",
     ],
 )  # fmt: skip

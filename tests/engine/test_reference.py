@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine.reference.campaign import Campaign, Report, rows_of
-from tests.engine.reference.case import from_json
+from tests.engine.reference.case import read_cases
 
 FLAG_PAIRS = 1500
 CASES = sorted((Path(__file__).parent / "cases").glob("*.json"))
@@ -46,8 +45,8 @@ def test_flags_in_a_block(campaign: Campaign) -> None:
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_kept_case(campaign: Campaign, path: Path) -> None:
-    data = json.loads(path.read_text())
+    cases, image = read_cases(path.read_text())
     report = Report()
-    campaign.run_cases([from_json(case) for case in data["cases"]], bytes.fromhex(data["image"]), report)
+    campaign.run_cases(cases, image, report)
     assert not report.failed, report.summary()
     assert not report.unimplemented, report.summary()

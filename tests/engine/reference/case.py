@@ -6,8 +6,10 @@ read-only page.
 
 from __future__ import annotations
 
+import base64
 import json
 import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -100,5 +102,13 @@ class Runner:
         raise NotImplementedError
 
 
+def read_cases(text: str) -> tuple[list[Case], bytes]:
+    """Cases kept in a file, and their image."""
+    data = json.loads(text)
+    image = zlib.decompress(base64.b64decode(data["image"]))
+    return [from_json(case) for case in data["cases"]], image
+
+
 def dump(cases: Sequence[Case], image: bytes) -> str:
-    return json.dumps({"image": image.hex(), "cases": [case.to_json() for case in cases]}, indent=1) + "\n"
+    packed = base64.b64encode(zlib.compress(image, 9)).decode()
+    return json.dumps({"image": packed, "cases": [case.to_json() for case in cases]}, indent=1) + "\n"

@@ -160,6 +160,8 @@ class Comparison:
             and other.kind != "done"
         ):
             return []  # whether bytes that are not written can fault is the processor's choice
+        if self.row["mnemonic"] == "cmps" and "done" not in (ours.kind, other.kind):
+            return []  # which of two bad operands is read first is the processor's choice
         if not self.exact and ours.kind != "done":
             # Unicorn stores half of what a fault cuts, begins MMX before it, and knows no alignment
             met = other.kind != "done" or ours.kind == "general protection"

@@ -170,7 +170,7 @@ class UnicornProcess:
             self._process.kill()
         try:
             outcomes: list[Outcome | None] = pickle.load(self._process.stdout)  # noqa: S301 - our own process
-        except EOFError:
+        except (EOFError, pickle.UnpicklingError):
             self.deaths += 1
             self.close()
             return [None] * self._count
@@ -189,7 +189,7 @@ def serve() -> None:
     while True:
         try:
             cases, image = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own process
-        except EOFError:
+        except (EOFError, pickle.UnpicklingError):
             return
         pickle.dump(runner.run(cases, image), sys.stdout.buffer)
         sys.stdout.buffer.flush()

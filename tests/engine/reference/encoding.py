@@ -106,7 +106,7 @@ def encode(row: dict[str, Any], source: random.Random, before: Encoded | None = 
         choice = source.random()
         if choice < 0.4:
             rex |= 8
-        elif choice < 0.6 and row["prefix"] in ("", "F3") and may_be_16(row):
+        elif choice < 0.6 and row["prefix"] in ("", "F2", "F3") and may_be_16(row):
             legacy.append(0x66)
     if "rep" in attributes and source.random() < 0.6:
         legacy.append(source.choice((0xF2, 0xF3, 0xF3)))
@@ -189,7 +189,7 @@ MASKS = {False: (1 << 64) - 1, True: (1 << 32) - 1}
 
 
 def may_be_16(row: dict[str, Any]) -> bool:
-    return bool(row["prefix"] == "" or row["mnemonic"] == "popcnt")
+    return bool(row["prefix"] == "" or row["mnemonic"] in ("popcnt", "crc32"))
 
 
 def is_string(row: dict[str, Any]) -> bool:

@@ -131,7 +131,7 @@ class Generator:
             st = b"".join(source.randbytes(8) + b"\xff\xff" + bytes(6) for _ in range(8))
         control, status, tags = self.fpu(row)
         state = [
-            *general,
+            *(value & MASK64 for value in general),
             made.rip,
             flags,
             *bases,
