@@ -6,10 +6,13 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from storage.images.ext4 import write_image
+from storage.images.tree import Spool, Tree
 from tests.engine.test_programs import NODE, PROGRAMS, RUNNER, core, finished
 
 __all__ = ["core"]
@@ -67,10 +70,9 @@ SYSTEM = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An ext4 image with the utilities and their libraries, as mke2fs makes it from a directory."""
-    folder = tmp_path_factory.mktemp("disk")
-    tree = folder / "tree"
+def system(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the utilities and their libraries."""
+    tree = tmp_path_factory.mktemp("system")
     for name in ("usr/bin", "usr/lib", "usr/lib64", "tmp", "work", "dev", "proc", "sys", "etc"):
         (tree / name).mkdir(parents=True)
     for name in ("bin", "lib", "lib64"):
@@ -84,14 +86,26 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
             target = tree / library.lstrip("/")
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(library, target)
-    disk = folder / "disk.ext4"
-    environment = {**os.environ, "PATH": SYSTEM}
-    subprocess.run(
-        ["mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-d", str(tree), str(disk), "96M"],
-        env=environment,
-        check=True,
-    )
-    return disk
+    return tree
+
+
+def made_by_mke2fs(system: Path, disk: Path) -> None:
+    command = ["mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-d", str(system), str(disk), "96M"]
+    subprocess.run(command, env={**os.environ, "PATH": SYSTEM}, check=True)
+
+
+def made_by_the_pipeline(system: Path, disk: Path) -> None:
+    with Spool(disk.with_suffix(".spool")) as spool:
+        tree = Tree(spool, mtime=1_700_000_000)
+        for path in sorted(system.rglob("*")):
+            name = f"/{path.relative_to(system)}"
+            if path.is_symlink():
+                tree.link(name, os.readlink(path))
+            elif path.is_dir():
+                tree.make_directory(name)
+            else:
+                tree.write(name, path.read_bytes(), path.stat().st_mode & 0o777)
+        write_image(disk, tree, 96 << 20, identity=bytes(range(16)), timestamp=1_700_000_000)
 
 
 def lines(text: str) -> list[str]:
@@ -134,9 +148,14 @@ def test_shell_on_a_host_directory(tmp_path: Path) -> None:
     assert engine(["--root", "/", "--cwd", str(make(tmp_path / "engine"))], scripted()) == expected
 
 
-def test_shell_on_an_ext4_image(image: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("make_disk", [made_by_mke2fs, made_by_the_pipeline])
+def test_shell_on_an_ext4_image(
+    make_disk: Callable[[Path, Path], None], system: Path, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk.ext4"
+    make_disk(system, disk)
     expected = natively(scripted(), make(tmp_path / "native"))
-    assert engine(["--disk", str(image), "--cwd", "/work"], scripted()) == expected
+    assert engine(["--disk", str(disk), "--cwd", "/work"], scripted()) == expected
 
 
 def test_python_on_a_host_directory(tmp_path: Path) -> None:
