@@ -8,7 +8,7 @@ import type { ThreadGroup } from "../linux/process.ts";
 import type { Credentials } from "../linux/types.ts";
 import { loadCore } from "./core.ts";
 import { fileSystem } from "./files.ts";
-import { type Options, parseOptions, USAGE, UsageError } from "./options.ts";
+import { CALLED_FROM, type Options, parseOptions, USAGE, UsageError } from "./options.ts";
 import { StandardFiles } from "./standard.ts";
 import { Statistics } from "./stats.ts";
 import { ConsoleTracer } from "./trace.ts";
@@ -138,7 +138,7 @@ class Runner {
         open: (task) => this.#standard.open(task),
       });
     if (options.directory !== undefined) return spawn(options.directory);
-    return spawn(this.#machine.isDirectory(bytes(process.cwd())) ? process.cwd() : "/");
+    return spawn(this.#machine.isDirectory(bytes(CALLED_FROM)) ? CALLED_FROM : "/");
   }
 
   /** The guest may have something to do. */

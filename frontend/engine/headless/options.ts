@@ -1,5 +1,10 @@
 /** The runner's command line. */
 
+import { resolve } from "node:path";
+
+/** npm runs us in its own directory and says where it was called. */
+export const CALLED_FROM = process.env["INIT_CWD"] ?? process.cwd();
+
 export interface Options {
   disk: string | undefined;
   root: string | undefined;
@@ -57,10 +62,10 @@ export function parseOptions(argv: readonly string[]): Options {
     if (!word.startsWith("-")) break;
     switch (word) {
       case "--disk":
-        options.disk = value(word);
+        options.disk = resolve(CALLED_FROM, value(word));
         break;
       case "--root":
-        options.root = value(word);
+        options.root = resolve(CALLED_FROM, value(word));
         break;
       case "--cwd":
         options.directory = value(word);
@@ -75,7 +80,7 @@ export function parseOptions(argv: readonly string[]): Options {
         options.user = value(word);
         break;
       case "--core":
-        options.core = value(word);
+        options.core = resolve(CALLED_FROM, value(word));
         break;
       case "--trace":
         options.trace = true;
