@@ -181,7 +181,8 @@ static void sessions(void) {
     dprintf(sync[1], "again\n");
     waitpid(job, &status, 0);
     dprintf(sync[1], "killed %d by %d\n", WIFSIGNALED(status), WTERMSIG(status));
-    dprintf(sync[1], "foreign %d errno %d\n", tcsetpgrp(0, 1), errno);
+    int foreign = tcsetpgrp(0, getpgid(getppid()));
+    dprintf(sync[1], "foreign %d errno %d\n", foreign, errno);
     tcsetpgrp(0, getpid());
     signal(SIGHUP, SIG_DFL);
     dprintf(sync[1], "waiting\n");
