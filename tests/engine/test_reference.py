@@ -30,7 +30,7 @@ def test_every_form(campaign: Campaign) -> None:
     """Each form with a few encodings and states; the seed moves."""
     seed, report, rows = int.from_bytes(os.urandom(4), "little"), Report(), rows_of()
     for number, start in enumerate(range(0, len(rows), GROUP)):
-        campaign.run_rows(rows[start : start + GROUP], seed + number, 5, 6, report)
+        campaign.run_rows(rows[start : start + GROUP], seed + number, 8, 6, report)
     assert len(report.compared) + len(report.unimplemented) >= len(rows)
     assert not report.failed, f"seed {seed}: {report.summary()}"
     assert not report.unimplemented, report.summary()

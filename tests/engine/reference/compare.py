@@ -5,13 +5,15 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from tests.engine.decoding import Decoded, decode, table
+from tests.engine.decoding import ADDRESS32, NAMES32, NAMES64, Decoded, decode, table
 from tests.engine.native import REGISTERS
 from tests.engine.reference.case import (
     CONTROL,
     DATA,
     FLAGS,
+    FS_BASE,
     GPR,
+    GS_BASE,
     MXCSR,
     RIP,
     ST,
@@ -139,6 +141,24 @@ def canonical(address: int) -> bool:
     return not (1 << 47) <= address < (1 << 64) - (1 << 47)
 
 
+def effective_address(case: Case, decoded: Decoded) -> int:
+    """Of the memory operand."""
+    _, segment, base, index, scale, displacement = next(o for o in decoded.operands if o[0] == "mem")
+    names = NAMES32 if decoded.prefixes & ADDRESS32 else NAMES64
+    address = displacement
+    if base in ("rip", "eip"):
+        address += case.rip + decoded.length
+    elif base is not None:
+        address += case.state[GPR + names.index(base)]
+    if index is not None:
+        address += case.state[GPR + names.index(index)] * scale
+    if decoded.prefixes & ADDRESS32:
+        address &= (1 << 32) - 1
+    if segment is not None:
+        address += case.state[FS_BASE if segment == "fs" else GS_BASE]
+    return int(address) & (1 << 64) - 1
+
+
 class Comparison:
     """Our outcome against another's. `exact`: that one is a real processor, whose exception flags count."""
 
@@ -248,7 +268,7 @@ class Comparison:
         before = image_of(self.case, image)
         mine, theirs = bytearray(self.ours.memory or before), bytearray(self.other.memory or before)
         if self.row["mnemonic"] in LAST_INSTRUCTION:
-            self.hide_last_instruction(before, mine, theirs)
+            self.hide_last_instruction(mine, theirs)
         if mine == theirs:
             return
         offsets = [i for i, (a, b) in enumerate(zip(mine, theirs, strict=True)) if a != b]
@@ -256,30 +276,12 @@ class Comparison:
         end = min(end, at + 32)
         self.found.append(f"memory at {DATA + at:#x} is {mine[at:end].hex()}, not {theirs[at:end].hex()}")
 
-    def hide_last_instruction(self, before: bytes, mine: bytearray, theirs: bytearray) -> None:
-        changed = [i for i, (a, b) in enumerate(zip(before, theirs, strict=True)) if a != b]
-        start = next((i for i in self.starts(theirs, changed)), None)
-        if start is None:
-            return
+    def hide_last_instruction(self, mine: bytearray, theirs: bytearray) -> None:
+        start = effective_address(self.case, self.decoded) - DATA
         for low, high in LAST_INSTRUCTION[self.row["mnemonic"]]:
             for image in (mine, theirs):
-                image[start + low : start + high] = bytes(high - low)
-
-    def starts(self, memory: bytearray, changed: list[int]) -> list[int]:
-        """Where the image begins: the control word is known."""
-        word = struct.pack("<H", self.case.state[CONTROL])
-        low = max(0, changed[0] - 512) if changed else 0
-        if self.row["mnemonic"] == "fxsave":
-            return [
-                i
-                for i in range(low, len(memory) - 511)
-                if memory[i : i + 2] == word and i % 16 == 0 and any(i <= c < i + 416 for c in changed)
-            ][:1]
-        return (
-            [i for i in range(max(0, changed[0] - 28), changed[0] + 1) if memory[i : i + 2] == word][:1]
-            if changed
-            else []
-        )
+                for at in range(max(0, start + low), min(len(image), start + high)):
+                    image[at] = 0
 
 
 def differences(case: Case, ours: Outcome, other: Outcome, exact: bool, image: bytes) -> list[str]:
