@@ -49,7 +49,7 @@ struct Block {
   u32 heat;    // times that a branch led here, until it is looked at
   u32 region;  // table index of its function, when its first step is OP_REGION
   u32 plain;   // the same block without it
-  u32 reserved;
+  u32 floats_by_handler;  // of the function: it was written when MXCSR did not allow better
 
   Op* code() { return reinterpret_cast<Op*>(this + 1); }
 };

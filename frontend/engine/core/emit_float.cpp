@@ -1,6 +1,6 @@
 /// Floating point of SSE in wasm's. Both follow IEEE 754, but wasm has no MXCSR and leaves the bits of a NaN open. So an operation is done
 /// directly only when nothing but the inexact flag could be raised, which is raised already: MXCSR must be as it is after a program's first
-/// inexact result, operands normal numbers or 0. Everything else the interpreter does.
+/// inexact result, operands normal numbers or 0. Everything else the interpreter does. While MXCSR is otherwise, handlers do all.
 #include "emitter.h"
 #include "translated.h"
 
@@ -53,7 +53,9 @@ constexpr u16 equal(bool wide) { return wide ? 214 : 55; }
 
 }  // namespace
 
-bool is_float_operation(const Insn& insn) { return operation_of(insn) != nullptr; }
+bool is_float_operation(const Insn& insn) { return floats_are_direct() && operation_of(insn) != nullptr; }
+
+bool floats_are_direct() { return (the_cpu().mxcsr & kMxcsrSeen) == (kMasks | kInexact); }
 
 /// The magnitude of the vector in `local`, as integers that order like the numbers, into another local.
 void Emitter::take_magnitude(u32 local, u32 into, bool wide) {

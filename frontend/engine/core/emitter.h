@@ -41,6 +41,7 @@ struct FlagEffect {
 };
 FlagEffect effect_of(const Insn& insn);
 bool is_translated_sse(const Insn& insn);
+/// One that is translated now: as MXCSR is.
 bool is_float_operation(const Insn& insn);
 
 class Emitter {

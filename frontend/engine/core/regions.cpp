@@ -114,6 +114,15 @@ void discard(Translated& entry) {
   ++drops;
 }
 
+/// The block's function goes; it will be translated anew when it has become hot again.
+void forget(Block* block) {
+  block->heat = 0;
+  block->floats_by_handler = 0;
+  for (u32 i = 0; i < translated_count; ++i) {
+    if (translated[i].block == offset_of(block)) discard(translated[i]);
+  }
+}
+
 Translated* free_entry() {
   for (u32 i = 0; i < translated_count; ++i) {
     if (!translated[i].block) return &translated[i];
@@ -205,6 +214,7 @@ bool heat(Block* block, bool needs_loop) {
   *free_entry() = made;
   block->region = made.index;
   block->plain = offset_of(plain);
+  block->floats_by_handler = !floats_are_direct();
   mark_code(made);
   block->code()->code = OP_REGION;
   return true;
@@ -212,6 +222,10 @@ bool heat(Block* block, bool needs_loop) {
 
 bool run_region() {
   g_cpu.instructions -= g.block->instructions;
+  if (g.block->floats_by_handler && floats_are_direct()) {
+    forget(g.block);
+    return false;
+  }
   const u64 left = g.limit - g_cpu.instructions;
   const i32 budget = static_cast<i32>(left < kMostAtOnce ? left : kMostAtOnce);
   left_flags.kind = 0;

@@ -7,6 +7,8 @@ namespace jit {
 
 /// Whether only the interpreter's loop may execute it: it sets rip, or ends `run`, or has neither a translation nor a handler.
 bool is_control(const Insn&);
+/// Whether MXCSR is so that floating point can be translated.
+bool floats_are_direct();
 /// Decodes at a guest address as the interpreter does (rip-relative made absolute). False: not executable, not there, no instruction.
 bool fetch_for_translation(u64 address, Insn&);
 
