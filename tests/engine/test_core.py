@@ -278,6 +278,14 @@ def test_repeated_strings_stop_at_a_fault_with_what_is_done() -> None:
     assert machine.read(DATA + 2 * native.PAGE - 100, 100) == bytes(range(100))
 
 
+def test_cmps_faults_at_its_target_first() -> None:
+    """As processors do when neither address is there."""
+    machine = prepared(bytes.fromhex("a6"))
+    machine.set(rsi=0x8000_0000_0000, rdi=0x2_0000)
+    assert machine.run() == native.EXIT_PAGE_FAULT
+    assert machine.get("exit_address") == 0x2_0000
+
+
 def test_overlapping_copy_repeats_what_it_has_written() -> None:
     machine = prepared(bytes.fromhex("f3a4"))
     machine.write(DATA, b"abc")

@@ -118,11 +118,12 @@ void compare(u32 size, u64 a, u64 b) {
 /// scas and cmps: one iteration, flags made.
 bool scan_once(Strings& s, bool two) {
   u64 a = s.cpu.gpr[0], b = 0;
+  // of two faults, processors have that of the target
+  if (!load(s.cpu, s.target(), &b, s.size)) return false;
   if (two) {
     a = 0;
     if (!load(s.cpu, s.source(), &a, s.size)) return false;
   }
-  if (!load(s.cpu, s.target(), &b, s.size)) return false;
   compare(s.size, a, b);
   if (two) s.move(6, 1);
   s.move(7, 1);
