@@ -74,12 +74,13 @@ export class Holding {
 
   /** A client for another VM, in the name of the same run. */
   newSync(vm: string): SyncClient {
-    const { session, openSocket, timing } = this.options;
+    const { session, openSocket, timing, every } = this.options;
     return new SyncClient({
       url: this.options.socketUrl(vm),
       session,
       openSocket,
       ...(timing ? { timing } : {}),
+      ...(every ? { every } : {}),
     });
   }
 

@@ -25,6 +25,7 @@ import { Screen } from "./screen";
 import { Session } from "./session";
 import { ShareDialog } from "./share-dialog";
 import { StatusLine } from "./status";
+import { steadily } from "./steady";
 import { missingSupport, reducedSupport } from "./support";
 import { Tabs } from "./tabs";
 import { WatchBar } from "./watch-bar";
@@ -118,6 +119,7 @@ async function openConsole(): Promise<void> {
     terminal,
     phases,
     openSocket: openWebSocket,
+    every: steadily,
     startWorker: takeWorker,
     startMachine,
     journal,

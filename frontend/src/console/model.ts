@@ -40,6 +40,7 @@ export interface SessionOptions {
   phases: Phases;
   openSocket: SyncOptions["openSocket"];
   timing?: SyncOptions["timing"];
+  every?: SyncOptions["every"];
   /** Starts loading the machine's worker; what it returns is handed to `startMachine`. */
   startWorker: () => Worker;
   startMachine: (options: {

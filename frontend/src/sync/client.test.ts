@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { SyncClient, type LeaseState, type Timing } from "./client";
 import { FakeServer } from "./fake-server";
+import type { Every } from "./timing";
 
 const clients: SyncClient[] = [];
 
@@ -9,12 +10,13 @@ afterEach(() => {
   for (const client of clients.splice(0)) client.close();
 });
 
-function connect(server: FakeServer, more: Partial<Timing> = {}): SyncClient {
+function connect(server: FakeServer, more: Partial<Timing> = {}, every?: Every): SyncClient {
   const client = new SyncClient({
     url: "ws://x/",
     session: "mine",
     openSocket: server.open,
     timing: { openMs: 100, requestMs: 60, renewMs: 1000, backoffFirstMs: 4, backoffMostMs: 16, ...more },
+    ...(every ? { every } : {}),
   });
   clients.push(client);
   return client;
@@ -139,6 +141,22 @@ describe("the lease", () => {
     });
     expect(server.yields).toBeGreaterThanOrEqual(5);
     expect(server.released).toBe(1);
+  });
+
+  it("is renewed by the clock that it was given, whatever the page's timers do", async () => {
+    const ticks: (() => void)[] = [];
+    const server = new FakeServer();
+    const client = connect(server, {}, (tick) => {
+      ticks.push(tick);
+      return () => ticks.splice(ticks.indexOf(tick), 1);
+    });
+    await until(client, "online");
+    await vi.waitFor(() => expect(ticks).toHaveLength(1));
+    server.takeAway("Ada");
+    for (const tick of [...ticks]) tick();
+    await until(client, "lost");
+    client.close();
+    await vi.waitFor(() => expect(ticks).toHaveLength(0));
   });
 
   it("is lost when somebody takes over, and can be taken back", async () => {

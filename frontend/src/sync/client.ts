@@ -8,7 +8,7 @@ import { DirectUploads, putWithFetch, type PutFrame } from "./direct";
 import { ConnectionLost, Expected } from "./errors";
 import { blocked, isHeldBy, NO_ROOM, takenOver, tenantFull, type LeaseState } from "./lease-state";
 import { CLOSE, holderIn, type Holder, type LeaseAnswer, type Notice } from "./protocol";
-import { TIMING, type Timing } from "./timing";
+import { byTimer, TIMING, type Every, type Timing } from "./timing";
 
 export type { LeaseState } from "./lease-state";
 export type { Timing } from "./timing";
@@ -19,6 +19,8 @@ export interface SyncOptions {
   session: string;
   openSocket: OpenSocket;
   timing?: Partial<Timing>;
+  /** The clock by which the lease is renewed; by default the page's timers, which a hidden tab slows down. */
+  every?: Every;
   /** How frames get into an object store; by default a browser's fetch. */
   putFrame?: PutFrame;
   /** 0 ≤ random < 1, for the jitter. */
@@ -138,7 +140,7 @@ export class SyncClient {
       this.online.connection.tell("yield", { epoch: this.online.epoch });
     };
     say();
-    const timer = setInterval(say, this.timing.yieldMs);
+    const stop = (this.options.every ?? byTimer)(say, this.timing.yieldMs);
     // In a tab that has been hidden for long, browsers let timers wait for up to a minute; what is heard does not.
     this.heard = () => {
       if (Date.now() - said >= this.timing.yieldMs) say();
@@ -146,7 +148,7 @@ export class SyncClient {
     try {
       await work();
     } finally {
-      clearInterval(timer);
+      stop();
       this.heard = () => undefined;
     }
     const { online } = this;
@@ -331,8 +333,8 @@ export class SyncClient {
   }
 
   private renewWhile(connection: Connection): void {
-    const timer = setInterval(() => this.askStillOurs(connection), this.timing.renewMs);
-    void connection.closed.then(() => clearInterval(timer));
+    const every = this.options.every ?? byTimer;
+    void connection.closed.then(every(() => this.askStillOurs(connection), this.timing.renewMs));
   }
 
   /** Renews the lease, and finds out when it is not ours any more. */

@@ -19,6 +19,14 @@ export interface Timing {
   yieldMs: number;
 }
 
+/** Calls `tick` every `ms`; returns what ends that. */
+export type Every = (tick: () => void, ms: number) => () => void;
+
+export const byTimer: Every = (tick, ms) => {
+  const timer = setInterval(tick, ms);
+  return () => clearInterval(timer);
+};
+
 export const TIMING: Timing = {
   openMs: 10_000,
   requestMs: 15_000,
