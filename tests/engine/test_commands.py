@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import warnings
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
@@ -24,9 +26,16 @@ def test_there_are_hundreds_of_cases() -> None:
     assert sum(len(commands.read(group)) for group in commands.groups()) >= 300
 
 
+@pytest.fixture(scope="module")
+def judged() -> Iterator[dict[str, Future[commands.Report]]]:
+    """Two groups run at a time: they take a processor each, and minutes."""
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        yield {group: pool.submit(commands.judge, group) for group in commands.groups()}
+
+
 @pytest.mark.parametrize("group", commands.groups())
-def test_commands_do_as_on_the_host(group: str) -> None:
-    report = commands.judge(group)
+def test_commands_do_as_on_the_host(group: str, judged: dict[str, Future[commands.Report]]) -> None:
+    report = judged[group].result()
     assert not report.problems, "\n\n".join(report.problems)
     for case, missing in report.left_out:
         warnings.warn(f"{group}: {case.name}: left out, this host lacks {', '.join(missing)}", stacklevel=1)

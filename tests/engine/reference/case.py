@@ -10,6 +10,7 @@ import base64
 import json
 import struct
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,13 +94,14 @@ class Outcome:
     access: str | None = None
 
 
-class Runner:
+class Runner(ABC):
     """A processor that runs cases."""
 
     name = "?"
 
+    @abstractmethod
     def run(self, cases: Sequence[Case], image: bytes) -> list[Outcome]:
-        raise NotImplementedError
+        """What became of each case, in their order."""
 
 
 def read_cases(text: str) -> tuple[list[Case], bytes]:
