@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import os
 import random
+import struct
 import subprocess
 import sys
 from dataclasses import replace
 
 from tests.engine.decoding import table
 from tests.engine.reference import generator
-from tests.engine.reference.case import CODE, CODE_SIZE, RIP, Case
+from tests.engine.reference.case import CODE, CODE_SIZE, MXCSR, RIP, XMM, Case
 from webvm.up.client import Client, node_environment
 
 ENGINE = Client().folder / "engine"
@@ -51,10 +54,8 @@ def sequences(seed: int, count: int) -> tuple[bytes, list[Case]]:
     return made.image, found
 
 
-def test_translated_code_does_what_the_interpreter_does() -> None:
-    seed = int(os.environ.get("WEBVM_TEST_SEED", random.SystemRandom().randrange(1 << 32)))
-    sys.stdout.write(f"WEBVM_TEST_SEED={seed}\n")
-    image, cases = sequences(seed, SEQUENCES)
+def compare(image: bytes, cases: list[Case]) -> tuple[int, list[str]]:
+    """How many were translated, and what differs."""
     asked = {
         "image": image.hex(),
         "cases": [
@@ -76,9 +77,34 @@ def test_translated_code_does_what_the_interpreter_does() -> None:
     )
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
-    assert answer["translated"] > SEQUENCES / 2, "most sequences are translated"
-    shown = [
-        f"{cases[found['case']].code.hex()}: {'; '.join(found['what'])}"
-        for found in answer["differences"][:20]
-    ]
-    assert not answer["differences"], "\n".join([f"{len(answer['differences'])} differ", *shown])
+    found = [f"{cases[one['case']].code.hex()}: {'; '.join(one['what'])}" for one in answer["differences"]]
+    return answer["translated"], found
+
+
+def test_translated_code_does_what_the_interpreter_does() -> None:
+    seed = int(os.environ.get("WEBVM_TEST_SEED", random.SystemRandom().randrange(1 << 32)))
+    sys.stdout.write(f"WEBVM_TEST_SEED={seed}\n")
+    image, cases = sequences(seed, SEQUENCES)
+    translated, found = compare(image, cases)
+    assert translated > SEQUENCES / 2, "most sequences are translated"
+    assert not found, "\n".join([f"{len(found)} differ", *found[:20]])
+
+
+def test_floating_point_at_the_edges_of_what_is_translated_directly() -> None:
+    """All pairs of numbers around 1, the smallest normal one and infinity, once the inexact flag is up."""
+    least, most = 2.0**-1022, math.ldexp(2 - 2.0**-52, 1023)
+    edges = [1.0, 2.0, 0.5, least, 2 * least, most, most / 2, 2.0**-537, 2.0**-1074, 0.0, math.inf, math.nan]
+    numbers = [near for edge in edges for near in (math.nextafter(edge, 0), edge, math.nextafter(edge, 2))]
+    made = generator.Generator(1)
+    numbered = {row["mnemonic"]: number for number, row in enumerate(table()["rows"])}
+    cases = []
+    for name, opcode in (("addsd", "58"), ("subsd", "5c"), ("mulsd", "59"), ("divsd", "5e")):
+        (like,) = made.cases(numbered[name], 1, 1)
+        for a, b in itertools.product(numbers, repeat=2):
+            state = list(like.state)
+            state[RIP], state[MXCSR] = CODE + 64, 0x1FA0
+            state[XMM] = struct.pack("<dddd", a, 1, -b, 1) + state[XMM][32:]
+            cases.append(replace(like, code=bytes.fromhex(f"f20f{opcode}c1"), state=state))
+    translated, found = compare(made.image, cases)
+    assert translated == len(cases)
+    assert not found, "\n".join([f"{len(found)} differ", *found[:20]])

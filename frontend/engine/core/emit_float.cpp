@@ -65,10 +65,10 @@ void Emitter::take_magnitude(u32 local, u32 into, bool wide) {
   w.set(into);
 }
 
-/// Pushes masks of lanes: magnitudes of normal numbers; of 0.
-void Emitter::push_is_normal(u32 local, bool wide) {
+/// Pushes masks of lanes: magnitudes of normal numbers (not the smallest, if `rounded`: a result that was below it underflows); of 0.
+void Emitter::push_is_normal(u32 local, bool wide, bool rounded) {
   w.get(local);
-  lanes_of(w, wide, smallest_normal(wide) - 1);
+  lanes_of(w, wide, smallest_normal(wide) - !rounded);
   w.simd(Simd(greater(wide)));
   lanes_of(w, wide, infinity(wide));
   w.get(local);
@@ -119,7 +119,7 @@ void Emitter::emit_float(const Insn& insn) {
     w.get(VECTOR3);
     w.simd(Simd(greater(wide)));
   } else {
-    push_is_normal(VECTOR3, wide);
+    push_is_normal(VECTOR3, wide, true);
     push_is_zero(VECTOR2, wide);
     if (operation.kind == FloatKind::Product) {
       push_is_zero(VECTOR, wide);

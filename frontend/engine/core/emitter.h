@@ -85,7 +85,7 @@ class Emitter {
   void pop_vector(const Insn& insn, const Operand& operand);
   void push_is_slow_vector(bool aligned, u8 page_bit);
   void take_magnitude(u32 local, u32 into, bool wide);
-  void push_is_normal(u32 local, bool wide);
+  void push_is_normal(u32 local, bool wide, bool rounded = false);
   void push_is_zero(u32 local, bool wide);
   void push_zero_vector();
   void shuffle(const u8* lanes);
