@@ -74,6 +74,10 @@ FlagEffect effect_of(const Insn& insn) {
     case Mnemonic::Xor:
     case Mnemonic::Test:
       return sets_flags(FlagKind::Logic, memory);
+    case Mnemonic::Adc:  // they observe the carry
+      return sets_flags(FlagKind::Adc, true);
+    case Mnemonic::Sbb:
+      return sets_flags(FlagKind::Sbb, true);
     case Mnemonic::Inc:
     case Mnemonic::Dec:  // they observe the carry, which they keep
       return sets_flags(insn.mnemonic == Mnemonic::Inc ? FlagKind::Inc : FlagKind::Dec, true);

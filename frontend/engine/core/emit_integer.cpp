@@ -127,6 +127,20 @@ bool Emitter::emit_arithmetic(const Insn& insn) {
     finish_arithmetic(insn, kind, writes);
     return true;
   };
+  auto with_carry = [&](Op op, FlagKind kind) {
+    push_operand(insn, to);
+    w.set(T1);
+    push_operand(insn, insn.operands[1]);
+    w.set(SECOND);
+    w.get(T1);
+    w.get(SECOND);
+    w.op(op);
+    push_condition(2);
+    w.op(I64_EXTEND_I32_U);
+    w.op(op);
+    finish_arithmetic(insn, kind, true);
+    return true;
+  };
   auto step = [&](Op op, FlagKind kind) {
     push_operand(insn, to);
     w.set(T1);
@@ -146,6 +160,10 @@ bool Emitter::emit_arithmetic(const Insn& insn) {
       return binary(I64_ADD, FlagKind::Add, true);
     case Mnemonic::Sub:
       return binary(I64_SUB, FlagKind::Sub, true);
+    case Mnemonic::Adc:
+      return with_carry(I64_ADD, FlagKind::Adc);
+    case Mnemonic::Sbb:
+      return with_carry(I64_SUB, FlagKind::Sbb);
     case Mnemonic::Cmp:
       return binary(I64_SUB, FlagKind::Sub, false);
     case Mnemonic::And:

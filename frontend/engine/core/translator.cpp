@@ -53,6 +53,20 @@ u32 flags_of(u32 kind, u64 a, u64 b, u64 result) {
       overflow((a ^ b) & (a ^ result) & sign);
       adjust(a, b);
       break;
+    case FlagKind::Adc: {
+      const bool before = (result - a - b) & mask;
+      carry(before ? result <= a : result < a);
+      overflow((a ^ result) & (b ^ result) & sign);
+      adjust(a, b);
+      break;
+    }
+    case FlagKind::Sbb: {
+      const bool before = (a - b - result) & mask;
+      carry(before ? a <= b : a < b);
+      overflow((a ^ b) & (a ^ result) & sign);
+      adjust(a, b);
+      break;
+    }
     case FlagKind::Inc:
       carry(b);
       overflow(result == sign);

@@ -27,6 +27,8 @@ enum class FlagKind : u32 {
   Logic,  // result
   Inc,    // result; b: the carry before
   Dec,
+  Adc,    // result = a + b + carry
+  Sbb,    // result = a - b - borrow
   Shl,    // result = a << b; 0 < b < operand bits, or masked count beyond them for 8 and 16 bits
   Shr,
   Sar,
