@@ -39,6 +39,9 @@ struct Generic {
 
 constexpr u8 kNoIndex = offsetof(Cpu, rflags);
 
+/// Whether a translated function has floating point, and whether it was written for the usual MXCSR.
+enum Floats : u32 { FLOATS_NONE, FLOATS_BY_HANDLER, FLOATS_DIRECT };
+
 /// Its Ops follow it.
 struct Block {
   u64 rip;
@@ -49,7 +52,7 @@ struct Block {
   u32 heat;    // times that a branch led here, until it is looked at
   u32 region;  // table index of its function, when its first step is OP_REGION
   u32 plain;   // the same block without it
-  u32 floats_by_handler;  // of the function: it was written when MXCSR did not allow better
+  u32 floats;  // Floats of the function
 
   Op* code() { return reinterpret_cast<Op*>(this + 1); }
 };

@@ -1,6 +1,6 @@
 /// Floating point of SSE in wasm's. Both follow IEEE 754, but wasm has no MXCSR and leaves the bits of a NaN open. So an operation is done
 /// directly only when nothing but the inexact flag could be raised, which is raised already: MXCSR must be as it is after a program's first
-/// inexact result, operands normal numbers or 0. Everything else the interpreter does. While MXCSR is otherwise, handlers do all.
+/// inexact result, operands normal numbers or 0. Everything else the interpreter does. Regions that were written while MXCSR was otherwise run handlers.
 #include "emitter.h"
 #include "translated.h"
 
@@ -8,18 +8,17 @@ using namespace wasm;
 
 namespace jit {
 
-namespace {
-
-u32 pointer(const void* to) { return u32(reinterpret_cast<uintptr_t>(to)); }
-
 enum class FloatKind : u8 { Sum, Product, Quotient };
 struct FloatOperation {
   Mnemonic mnemonic;
   FloatKind kind;
   bool wide;    // double
   bool packed;
-  u16 op;       // SIMD's; a scalar operation computes all lanes and keeps the first
+  u16 op;       // SIMD's
 };
+
+namespace {
+
 constexpr FloatOperation kOperations[] = {
     {Mnemonic::Addsd, FloatKind::Sum, true, false, 240}, {Mnemonic::Subsd, FloatKind::Sum, true, false, 241}, {Mnemonic::Mulsd, FloatKind::Product, true, false, 242}, {Mnemonic::Divsd, FloatKind::Quotient, true, false, 243},
     {Mnemonic::Addss, FloatKind::Sum, false, false, 228}, {Mnemonic::Subss, FloatKind::Sum, false, false, 229}, {Mnemonic::Mulss, FloatKind::Product, false, false, 230}, {Mnemonic::Divss, FloatKind::Quotient, false, false, 231},
@@ -53,7 +52,8 @@ constexpr u16 equal(bool wide) { return wide ? 214 : 55; }
 
 }  // namespace
 
-bool is_float_operation(const Insn& insn) { return floats_are_direct() && operation_of(insn) != nullptr; }
+bool is_float_mnemonic(const Insn& insn) { return operation_of(insn) != nullptr; }
+bool is_float_operation(const Insn& insn) { return floats_are_direct() && is_float_mnemonic(insn); }
 
 bool floats_are_direct() { return (the_cpu().mxcsr & kMxcsrSeen) == (kMasks | kInexact); }
 
@@ -82,26 +82,10 @@ void Emitter::push_is_zero(u32 local, bool wide) {
   w.simd(Simd(equal(wide)));
 }
 
-/// A normal result is right (if inexact, then that is noted already). So is a sum below the normal numbers, which is exact, and 0 times something.
-void Emitter::emit_float(const Insn& insn) {
-  const FloatOperation& operation = *operation_of(insn);
+/// A normal result is right (if inexact, then that is noted already). So is a sum below the normal numbers, which is exact, and 0 times
+/// something. Of the vectors VECTOR2 op VECTOR = RESULT, or their first lanes.
+void Emitter::leave_unless_harmless(const FloatOperation& operation) {
   const bool wide = operation.wide;
-  const u8 to = insn.operands[0].reg;
-  const Operand& from = insn.operands[1];
-  if (from.kind == OperandKind::Memory && !operation.packed) {
-    push_operand(insn, from);
-    w.simd(I64X2_SPLAT);
-  } else {
-    push_vector(insn, from);
-  }
-  w.set(VECTOR);
-  get_xmm(to);
-  w.get(VECTOR);
-  w.simd(Simd(operation.op));
-  w.set(RESULT);
-
-  get_xmm(to);
-  w.set(VECTOR2);
   take_magnitude(VECTOR2, VECTOR2, wide);
   take_magnitude(VECTOR, VECTOR, wide);
   take_magnitude(RESULT, VECTOR3, wide);
@@ -134,24 +118,92 @@ void Emitter::emit_float(const Insn& insn) {
   w.op(I32_AND);
   w.constant32(lanes);
   w.op(I32_NE);
-  w.constant32(0);
-  w.memory(I32_LOAD, pointer(&the_cpu()) + u32(offsetof(Cpu, mxcsr)));
-  w.constant32(kMxcsrSeen);
-  w.op(I32_AND);
-  w.constant32(kMasks | kInexact);
-  w.op(I32_NE);
-  w.op(I32_OR);
   leave_before_if();
-  if (operation.packed) {
-    w.get(RESULT);
-  } else {
-    get_xmm(to);
-    w.get(RESULT);
-    w.simd(wide ? I64X2_EXTRACT_LANE : I32X4_EXTRACT_LANE);
-    w.byte(0);
-    w.simd(wide ? I64X2_REPLACE_LANE : I32X4_REPLACE_LANE);
-    w.byte(0);
+}
+
+/// Pushes i32: whether the scalar is a normal number, and not the smallest.
+void Emitter::push_is_ordinary(u32 local, bool wide) {
+  w.get(local);
+  if (wide) {
+    constexpr u64 least = (u64{1} << 53) + 2;  // without the sign bit, shifted out
+    w.op(I64_REINTERPRET_F64);
+    w.constant(1);
+    w.op(I64_SHL);
+    w.constant(least);
+    w.op(I64_SUB);
+    w.constant(0xffe0000000000000 - least);
+    return w.op(I64_LT_U);
   }
+  constexpr u32 least = (1u << 24) + 2;
+  w.op(I32_REINTERPRET_F32);
+  w.constant32(1);
+  w.op(I32_SHL);
+  w.constant32(least);
+  w.op(I32_SUB);
+  w.constant32(0xff000000 - least);
+  w.op(I32_LT_U);
+}
+
+void Emitter::emit_scalar_float(const Insn& insn, const FloatOperation& operation) {
+  const bool wide = operation.wide;
+  const u32 a = wide ? DOUBLE_A : SINGLE_A, b = a + 1, result = a + 2;
+  const u8 to = insn.operands[0].reg;
+  const Operand& from = insn.operands[1];
+  auto lane = [&](Simd op) {
+    w.simd(op);
+    w.byte(0);
+  };
+  if (from.kind == OperandKind::Memory) {
+    push_operand(insn, from);
+    if (!wide) w.op(I32_WRAP_I64);
+    w.op(wide ? F64_REINTERPRET_I64 : F32_REINTERPRET_I32);
+  } else {
+    get_xmm(from.reg);
+    lane(wide ? F64X2_EXTRACT_LANE : F32X4_EXTRACT_LANE);
+  }
+  w.set(b);
+  get_xmm(to);
+  lane(wide ? F64X2_EXTRACT_LANE : F32X4_EXTRACT_LANE);
+  w.tee(a);
+  w.get(b);
+  w.byte(u8(wide ? 0xa0 + operation.op - 240 : 0x92 + operation.op - 228));
+  w.set(result);
+  push_is_ordinary(a, wide);
+  push_is_ordinary(b, wide);
+  w.op(I32_AND);
+  push_is_ordinary(result, wide);
+  w.op(I32_AND);
+  w.op(I32_EQZ);
+  w.begin(IF);
+  ++depth_;
+  const u32 vectors[] = {VECTOR2, VECTOR, RESULT};
+  for (u32 i = 0; i < 3; ++i) {
+    w.get(a + i);
+    w.simd(wide ? F64X2_SPLAT : F32X4_SPLAT);
+    w.set(vectors[i]);
+  }
+  leave_unless_harmless(operation);
+  w.end();
+  --depth_;
+  get_xmm(to);
+  w.get(result);
+  lane(wide ? F64X2_REPLACE_LANE : F32X4_REPLACE_LANE);
+  set_xmm(to);
+}
+
+void Emitter::emit_float(const Insn& insn) {
+  const FloatOperation& operation = *operation_of(insn);
+  if (!operation.packed) return emit_scalar_float(insn, operation);
+  const u8 to = insn.operands[0].reg;
+  push_vector(insn, insn.operands[1]);
+  w.set(VECTOR);
+  get_xmm(to);
+  w.tee(VECTOR2);
+  w.get(VECTOR);
+  w.simd(Simd(operation.op));
+  w.set(RESULT);
+  leave_unless_harmless(operation);
+  w.get(RESULT);
   set_xmm(to);
 }
 

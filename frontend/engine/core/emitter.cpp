@@ -30,15 +30,17 @@ bool Emitter::emit() {
 }
 
 void Emitter::emit_function() {
-  w.number(4);  // groups of locals
+  w.number(5);  // groups of locals
   w.number(LAST_I64 - GPR + 1);
   w.byte(I64);
   w.number(LAST_I32 - LAST_I64);
   w.byte(I32);
   w.number(LAST_V128 - XMM + 1);
   w.byte(V128);
-  w.number(0);
-  w.byte(I32);
+  w.number(LAST_F64 - LAST_V128);
+  w.byte(F64);
+  w.number(LAST_F32 - LAST_F64);
+  w.byte(F32);
   prologue();
   w.begin(BLOCK);
   exit_label_ = ++depth_;

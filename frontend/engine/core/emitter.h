@@ -29,7 +29,17 @@ enum Local : u32 {
   VECTOR3,
   RESULT,
   LAST_V128 = RESULT,
+  DOUBLE_A,
+  DOUBLE_B,
+  DOUBLE_RESULT,
+  LAST_F64 = DOUBLE_RESULT,
+  SINGLE_A,
+  SINGLE_B,
+  SINGLE_RESULT,
+  LAST_F32 = SINGLE_RESULT,
 };
+
+struct FloatOperation;
 
 /// What the translated form of an instruction does to the flags.
 struct FlagEffect {
@@ -41,7 +51,8 @@ struct FlagEffect {
 };
 FlagEffect effect_of(const Insn& insn);
 bool is_translated_sse(const Insn& insn);
-/// One that is translated now: as MXCSR is.
+/// One that can be translated, and one that is: as MXCSR is now.
+bool is_float_mnemonic(const Insn& insn);
 bool is_float_operation(const Insn& insn);
 
 class Emitter {
@@ -84,6 +95,9 @@ class Emitter {
   void push_vector(const Insn& insn, const Operand& operand);
   void pop_vector(const Insn& insn, const Operand& operand);
   void push_is_slow_vector(bool aligned, u8 page_bit);
+  void emit_scalar_float(const Insn& insn, const FloatOperation& operation);
+  void leave_unless_harmless(const FloatOperation& operation);
+  void push_is_ordinary(u32 local, bool wide);
   void take_magnitude(u32 local, u32 into, bool wide);
   void push_is_normal(u32 local, bool wide, bool rounded = false);
   void push_is_zero(u32 local, bool wide);

@@ -114,10 +114,16 @@ void discard(Translated& entry) {
   ++drops;
 }
 
+Floats floats_of(const Region& region) {
+  for (u32 i = 0; i < region.instruction_count; ++i) {
+    if (is_float_mnemonic(region.instructions[i])) return floats_are_direct() ? FLOATS_DIRECT : FLOATS_BY_HANDLER;
+  }
+  return FLOATS_NONE;
+}
+
 /// The block's function goes; it will be translated anew when it has become hot again.
 void forget(Block* block) {
   block->heat = 0;
-  block->floats_by_handler = 0;
   for (u32 i = 0; i < translated_count; ++i) {
     if (translated[i].block == offset_of(block)) discard(translated[i]);
   }
@@ -143,9 +149,14 @@ u8* the_pages() { return page_table(); }
 u32 helper_execute() { return table_index(&execute_held); }
 u32 helper_condition() { return table_index(&condition_slowly); }
 
+/// Whether what the translator takes for granted, MXCSR's modes and TF, may be otherwise afterwards.
+static bool changes_modes(const Insn& insn) {
+  return insn.mnemonic == Mnemonic::Popf || insn.mnemonic == Mnemonic::Ldmxcsr || insn.mnemonic == Mnemonic::Fxrstor;
+}
+
 bool is_control(const Insn& insn) {
   constexpr u16 ends = FORM_BRANCH | FORM_PRIVILEGED | FORM_UNDEFINED;
-  return (form_attributes(insn.form) & ends) || insn.mnemonic == Mnemonic::Popf || is_held_by_nobody(insn);
+  return (form_attributes(insn.form) & ends) || changes_modes(insn) || is_held_by_nobody(insn);
 }
 
 bool fetch_for_translation(u64 address, Insn& insn) {
@@ -214,7 +225,7 @@ bool heat(Block* block, bool needs_loop) {
   *free_entry() = made;
   block->region = made.index;
   block->plain = offset_of(plain);
-  block->floats_by_handler = !floats_are_direct();
+  block->floats = floats_of(region);
   mark_code(made);
   block->code()->code = OP_REGION;
   return true;
@@ -222,7 +233,7 @@ bool heat(Block* block, bool needs_loop) {
 
 bool run_region() {
   g_cpu.instructions -= g.block->instructions;
-  if (g.block->floats_by_handler && floats_are_direct()) {
+  if (g.block->floats != FLOATS_NONE && (g.block->floats == FLOATS_DIRECT) != floats_are_direct()) {
     forget(g.block);
     return false;
   }
