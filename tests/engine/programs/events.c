@@ -46,9 +46,10 @@ static void waiting(void) {
   tv.tv_sec = 5;
   printf("select %d", select(p[1] + 1, &set, &out, 0, &tv));
   printf(" in %d out %d left %d\n", FD_ISSET(p[0], &set), FD_ISSET(p[1], &out), tv.tv_sec >= 4);
-  FD_SET(99, &set);
-  say("bad %ld errno %d\n", select(100, &set, 0, 0, &tv));
-  struct pollfd f[4] = {{p[0], POLLIN | POLLOUT, 0}, {p[1], POLLOUT, 0}, {77, POLLIN, 0}, {-1, POLLIN, 5}};
+  close(40);  // below 64: what lies behind the end of a process's table is not looked at, and a table begins with 64
+  FD_SET(40, &set);
+  say("bad %ld errno %d\n", select(41, &set, 0, 0, &tv));
+  struct pollfd f[4] = {{p[0], POLLIN | POLLOUT, 0}, {p[1], POLLOUT, 0}, {40, POLLIN, 0}, {-1, POLLIN, 5}};
   printf("poll %d", poll(f, 4, 1000));
   printf(" %d %d %d %d\n", f[0].revents, f[1].revents, f[2].revents, f[3].revents);
   close(p[1]);

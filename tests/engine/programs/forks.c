@@ -73,9 +73,13 @@ int main(int argc, char **argv) {
   char *missing[] = {"none", NULL};
   printf("posix_spawn missing: %s\n", strerror(posix_spawn(&child, "/none", NULL, NULL, missing, environment)));
 
+  int go[2];
+  pipe(go);
   child = fork();
   if (child == 0) {
+    char byte;
     raise(SIGSTOP);
+    read(go[0], &byte, 1);
     _exit(7);
   }
   waitpid(child, &status, WUNTRACED);
@@ -83,6 +87,7 @@ int main(int argc, char **argv) {
   kill(child, SIGCONT);
   waitpid(child, &status, WCONTINUED);
   show("continue", status);
+  write(go[1], "x", 1);
   siginfo_t info;
   memset(&info, 0, sizeof info);
   waitid(P_PID, child, &info, WEXITED | WNOWAIT);

@@ -202,9 +202,7 @@ class Comparison:
                 self.found.append(f"page fault at {mine}, not {theirs}")
         self.general()
         self.vectors()
-        if not (
-            ours.kind == "page fault" and self.row["mnemonic"] == "maskmovq"
-        ):  # AMD has begun MMX by then
+        if ours.kind == "done" or self.row["mnemonic"] != "maskmovq":  # AMD has begun MMX before the fault
             self.fpu()
         stacked = (
             ours.kind != "done" and self.row["mnemonic"] == "enter"
