@@ -11,16 +11,16 @@ const TID_MASK = 0x3fffffff;
 const ROBUST_LIST_LIMIT = 2048;
 
 export class Futexes {
-  readonly #waiting = new Map<string, Thread[]>();
+  private readonly waiting = new Map<string, Thread[]>();
   /** Names for what shared words lie in; process-private ones are named by their address space. */
-  readonly #names = new WeakMap<object, number>();
-  #nextName = 1;
+  private readonly names = new WeakMap<object, number>();
+  private nextName = 1;
 
-  #name(of: object): number {
-    let name = this.#names.get(of);
+  private keyOf(of: object): number {
+    let name = this.names.get(of);
     if (name === undefined) {
-      name = this.#nextName++;
-      this.#names.set(of, name);
+      name = this.nextName++;
+      this.names.set(of, name);
     }
     return name;
   }
@@ -30,33 +30,33 @@ export class Futexes {
     const area = isPrivate ? undefined : maps.areas.find(address);
     if (area?.shared === true && area.backing !== undefined) {
       const backing: Backing = area.backing;
-      return `s${this.#name(backing)}:${area.offset + (address - area.start)}`;
+      return `s${this.keyOf(backing)}:${area.offset + (address - area.start)}`;
     }
-    return `p${this.#name(maps)}:${address}`;
+    return `p${this.keyOf(maps)}:${address}`;
   }
 
   add(thread: Thread, key: string, bitset: number): void {
     thread.futex = { key, bitset };
-    const list = this.#waiting.get(key);
-    if (list === undefined) this.#waiting.set(key, [thread]);
+    const list = this.waiting.get(key);
+    if (list === undefined) this.waiting.set(key, [thread]);
     else list.push(thread);
   }
 
   /** The thread no longer waits. */
   forget(thread: Thread): void {
     if (thread.futex === undefined) return;
-    const list = this.#waiting.get(thread.futex.key);
+    const list = this.waiting.get(thread.futex.key);
     const at = list?.indexOf(thread) ?? -1;
     if (list !== undefined && at >= 0) {
       list.splice(at, 1);
-      if (list.length === 0) this.#waiting.delete(thread.futex.key);
+      if (list.length === 0) this.waiting.delete(thread.futex.key);
     }
     thread.futex = undefined;
   }
 
   /** Wakes at most `count` of those whose bitset meets `bitset`. */
   wake(key: string, count: number, bitset = 0xffffffff): number {
-    const list = this.#waiting.get(key);
+    const list = this.waiting.get(key);
     if (list === undefined) return 0;
     let woken = 0;
     for (const thread of [...list]) {
@@ -71,7 +71,7 @@ export class Futexes {
   }
 
   requeue(from: string, to: string, count: number): number {
-    const list = this.#waiting.get(from);
+    const list = this.waiting.get(from);
     if (list === undefined || from === to) return 0;
     let moved = 0;
     for (const thread of [...list]) {
@@ -86,11 +86,11 @@ export class Futexes {
 
   /** Who has waited longest. */
   first(key: string): Thread | undefined {
-    return this.#waiting.get(key)?.[0];
+    return this.waiting.get(key)?.[0];
   }
 
   waiters(key: string): number {
-    return this.#waiting.get(key)?.length ?? 0;
+    return this.waiting.get(key)?.length ?? 0;
   }
 }
 

@@ -48,24 +48,24 @@ export interface SemaphoreSet extends Owned {
 export type Undo = Map<string, number>;
 
 export class Objects<T extends Owned> {
-  readonly #objects = new Map<number, T>();
-  #next = 0;
+  private readonly objects = new Map<number, T>();
+  private next = 0;
 
   /** EINVAL for a number that is none, as the calls say. */
   get(id: number): T {
-    const found = this.#objects.get(id);
+    const found = this.objects.get(id);
     if (found === undefined) throw new Errno(E.INVAL);
     return found;
   }
 
   find(id: number): T | undefined {
-    return this.#objects.get(id);
+    return this.objects.get(id);
   }
 
   /** What `get` calls do: the object with that key, or a new one. */
   open(key: number, flags: number, who: Credentials, make: (owned: Owned) => T): T {
     if (key !== IPC_PRIVATE) {
-      for (const object of this.#objects.values()) {
+      for (const object of this.objects.values()) {
         if (object.key !== key) continue;
         if ((flags & IPC_CREAT) !== 0 && (flags & IPC_EXCL) !== 0) throw new Errno(E.EXIST);
         mustAllow(object, who, (flags >>> 6) & 6);
@@ -73,20 +73,20 @@ export class Objects<T extends Owned> {
       }
       if ((flags & IPC_CREAT) === 0) throw new Errno(E.NOENT);
     }
-    if (this.#objects.size >= MOST_OBJECTS) throw new Errno(E.NOSPC);
+    if (this.objects.size >= MOST_OBJECTS) throw new Errno(E.NOSPC);
     const owner = { uid: who.euid, gid: who.egid, cuid: who.euid, cgid: who.egid };
-    const object = make({ id: this.#next, key, mode: flags & 0o777, ...owner, changed: 0 });
-    this.#next += 1;
-    this.#objects.set(object.id, object);
+    const object = make({ id: this.next, key, mode: flags & 0o777, ...owner, changed: 0 });
+    this.next += 1;
+    this.objects.set(object.id, object);
     return object;
   }
 
   remove(object: T): void {
-    this.#objects.delete(object.id);
+    this.objects.delete(object.id);
   }
 
   values(): Iterable<T> {
-    return this.#objects.values();
+    return this.objects.values();
   }
 }
 

@@ -93,11 +93,11 @@ export class LinuxKernel implements Kernel {
   tracer: Tracer | undefined;
   /** Called when a process has ended, before anybody has waited for it. */
   onProcessEnd: ((process: ThreadGroup) => void) | undefined;
-  readonly #processes = new Map<number, ThreadGroup>();
-  readonly #sessions = new Map<number, Session>();
-  readonly #calls: (number: number) => ((task: Task, a: Arguments) => number) | undefined;
-  readonly #unknown = new Set<number>();
-  #nextPid = 2;
+  private readonly processTable = new Map<number, ThreadGroup>();
+  private readonly sessions = new Map<number, Session>();
+  private readonly calls: (number: number) => ((task: Task, a: Arguments) => number) | undefined;
+  private readonly unknown = new Set<number>();
+  private nextPid = 2;
   /** Counted for --stats. */
   forks = 0;
   faults = 0;
@@ -105,7 +105,7 @@ export class LinuxKernel implements Kernel {
   constructor(host: Host, files: Files, module: WebAssembly.Module, calls: CallTable) {
     this.host = host;
     this.files = files;
-    this.#calls = calls.find;
+    this.calls = calls.find;
     this.pool = new CorePool(module, () => BigInt(Math.floor(host.monotonic())));
     this.scheduler = new Scheduler(this);
   }
@@ -131,15 +131,15 @@ export class LinuxKernel implements Kernel {
   }
 
   processes(): Iterable<ThreadGroup> {
-    return this.#processes.values();
+    return this.processTable.values();
   }
 
   process(pid: number): ThreadGroup | undefined {
-    return this.#processes.get(pid);
+    return this.processTable.get(pid);
   }
 
   *group(pgid: number): Iterable<ThreadGroup> {
-    for (const process of this.#processes.values()) if (process.pgid === pgid) yield process;
+    for (const process of this.processTable.values()) if (process.pgid === pgid) yield process;
   }
 
   signalGroup(pgid: number, signal: number): void {
@@ -166,10 +166,10 @@ export class LinuxKernel implements Kernel {
   }
 
   session(sid: number): Session {
-    let session = this.#sessions.get(sid);
+    let session = this.sessions.get(sid);
     if (session === undefined) {
       session = { sid, terminal: undefined };
-      this.#sessions.set(sid, session);
+      this.sessions.set(sid, session);
     }
     return session;
   }
@@ -177,27 +177,27 @@ export class LinuxKernel implements Kernel {
   /** A free process or thread number. */
   allocatePid(): number {
     while (
-      this.#processes.has(this.#nextPid) ||
-      this.threads.has(this.#nextPid) ||
-      this.#inUse(this.#nextPid)
+      this.processTable.has(this.nextPid) ||
+      this.threads.has(this.nextPid) ||
+      this.inUse(this.nextPid)
     ) {
-      this.#nextPid = this.#nextPid >= 4194303 ? 300 : this.#nextPid + 1;
+      this.nextPid = this.nextPid >= 4194303 ? 300 : this.nextPid + 1;
     }
-    const pid = this.#nextPid;
-    this.#nextPid = pid >= 4194303 ? 300 : pid + 1;
+    const pid = this.nextPid;
+    this.nextPid = pid >= 4194303 ? 300 : pid + 1;
     return pid;
   }
 
-  #inUse(pid: number): boolean {
-    if (this.#sessions.has(pid)) {
-      for (const process of this.#processes.values()) if (process.sid === pid) return true;
-      this.#sessions.delete(pid);
+  private inUse(pid: number): boolean {
+    if (this.sessions.has(pid)) {
+      for (const process of this.processTable.values()) if (process.sid === pid) return true;
+      this.sessions.delete(pid);
     }
     return !this.group(pid)[Symbol.iterator]().next().done;
   }
 
   addProcess(process: ThreadGroup): void {
-    this.#processes.set(process.pid, process);
+    this.processTable.set(process.pid, process);
   }
 
   addThread(thread: Thread): void {
@@ -214,7 +214,7 @@ export class LinuxKernel implements Kernel {
   }
 
   forget(process: ThreadGroup): void {
-    this.#processes.delete(process.pid);
+    this.processTable.delete(process.pid);
   }
 
   processEnded(process: ThreadGroup): void {
@@ -223,7 +223,7 @@ export class LinuxKernel implements Kernel {
 
   /** CLONE_FILES shares a table: the last one closes it. */
   closeFiles(process: ThreadGroup): void {
-    for (const other of this.#processes.values()) {
+    for (const other of this.processTable.values()) {
       if (other !== process && !other.zombie && other.files === process.files) return;
     }
     process.files.closeAll();
@@ -231,7 +231,7 @@ export class LinuxKernel implements Kernel {
 
   /** execve ends the sharing of CLONE_FILES. */
   unshareFiles(process: ThreadGroup): void {
-    for (const other of this.#processes.values()) {
+    for (const other of this.processTable.values()) {
       if (other === process || other.zombie || other.files !== process.files) continue;
       process.files = process.files.copy();
       return;
@@ -268,14 +268,14 @@ export class LinuxKernel implements Kernel {
   }
 
   dispatch(thread: Thread, number: number, a: Arguments): number {
-    const call = this.#calls(number);
-    if (call === undefined) return this.#refuse(thread, number);
+    const call = this.calls(number);
+    if (call === undefined) return this.refuse(thread, number);
     return call(thread, a);
   }
 
-  #refuse(thread: Thread, number: number): number {
-    if (!this.#unknown.has(number)) {
-      this.#unknown.add(number);
+  private refuse(thread: Thread, number: number): number {
+    if (!this.unknown.has(number)) {
+      this.unknown.add(number);
       this.log(`${thread.name}[${thread.process.pid}]: system call ${callName(number)} is not implemented`);
     }
     return -38;
@@ -285,7 +285,7 @@ export class LinuxKernel implements Kernel {
   step(milliseconds: number): void {
     const end = this.monotonic() + milliseconds * 1e6;
     do {
-      this.#expire();
+      this.expire();
       if (!this.scheduler.runNext()) return;
     } while (this.monotonic() < end);
   }
@@ -299,7 +299,7 @@ export class LinuxKernel implements Kernel {
     return this.timers.next;
   }
 
-  #expire(): void {
+  private expire(): void {
     if (this.timers.next === Infinity) return;
     const now = this.monotonic();
     for (let entry = this.timers.take(now); entry !== undefined; entry = this.timers.take(now)) {

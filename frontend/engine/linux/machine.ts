@@ -86,14 +86,14 @@ export class Machine {
     this.io = installDevices(this.kernel, vfs);
   }
 
-  #walker(): Walker {
+  private walker(): Walker {
     return { fs: new Context(this.vfs.root), credentials: root() };
   }
 
   /** Whether the path leads to a directory, as root sees it. */
   isDirectory(path: ByteString): boolean {
     try {
-      return walk(this.#walker(), path).dentry.inode.isDirectory;
+      return walk(this.walker(), path).dentry.inode.isDirectory;
     } catch (error) {
       if (error instanceof Errno) return false;
       throw error;

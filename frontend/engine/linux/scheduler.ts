@@ -19,35 +19,35 @@ const SLICE = 1_000_000;
 const CALL_COST = 1_000;
 
 export class Scheduler {
-  readonly #kernel: LinuxKernel;
-  readonly #queue: Thread[] = [];
+  private readonly kernel: LinuxKernel;
+  private readonly queue: Thread[] = [];
   /** The paging of the space that ran last: its shared pages are current. */
-  #current: Paging | undefined;
+  private current: Paging | undefined;
   /** Statistics. */
   instructions = 0;
   nanoseconds = 0;
   switches = 0;
   /** The running thread gives the rest of its slice away. */
   yields = false;
-  #sliceBegan: number | undefined;
+  private sliceBegan: number | undefined;
 
   constructor(kernel: LinuxKernel) {
-    this.#kernel = kernel;
+    this.kernel = kernel;
   }
 
   /** Nanoseconds that the running thread has used of its slice; not yet in its CPU time. */
   get sliceTime(): number {
-    return this.#sliceBegan === undefined ? 0 : this.#kernel.monotonic() - this.#sliceBegan;
+    return this.sliceBegan === undefined ? 0 : this.kernel.monotonic() - this.sliceBegan;
   }
 
   get runnable(): boolean {
-    return this.#queue.length > 0;
+    return this.queue.length > 0;
   }
 
   /** A thread that has just been made. */
   add(thread: Thread): void {
     thread.state = "runnable";
-    this.#queue.push(thread);
+    this.queue.push(thread);
   }
 
   /** Makes a parked thread try again. */
@@ -70,7 +70,7 @@ export class Scheduler {
     thread.waitingOn = block.queues;
     for (const queue of block.queues) queue.add(thread);
     if (block.deadline !== Infinity) {
-      this.#kernel.timers.add({ time: block.deadline, tid: thread.tid, wait: thread.wait });
+      this.kernel.timers.add({ time: block.deadline, tid: thread.tid, wait: thread.wait });
     }
     thread.process.usage.voluntarySwitches += 1;
   }
@@ -80,31 +80,31 @@ export class Scheduler {
     for (const queue of thread.waitingOn) queue.remove(thread);
     thread.waitingOn = [];
     thread.state = "dead";
-    const at = this.#queue.indexOf(thread);
-    if (at >= 0) this.#queue.splice(at, 1);
+    const at = this.queue.indexOf(thread);
+    if (at >= 0) this.queue.splice(at, 1);
   }
 
   /** Runs the next thread for a slice. False: nobody can run. */
   runNext(): boolean {
-    const thread = this.#queue.shift();
+    const thread = this.queue.shift();
     if (thread === undefined) return false;
     if (thread.process.stopSignal !== 0 && !mustDie(thread)) {
       thread.state = "stopped";
       return true;
     }
-    const began = this.#kernel.monotonic();
-    this.#sliceBegan = began;
-    this.#run(thread);
-    this.#sliceBegan = undefined;
-    const elapsed = this.#kernel.monotonic() - began;
+    const began = this.kernel.monotonic();
+    this.sliceBegan = began;
+    this.run(thread);
+    this.sliceBegan = undefined;
+    const elapsed = this.kernel.monotonic() - began;
     thread.cpuTime += elapsed;
     thread.process.usage.user += elapsed;
     this.nanoseconds += elapsed;
     limitCpuTime(thread.process);
     this.switches += 1;
     if (thread.state === "runnable") {
-      if (this.#queue.length > 0) thread.process.usage.involuntarySwitches += 1;
-      this.#queue.push(thread);
+      if (this.queue.length > 0) thread.process.usage.involuntarySwitches += 1;
+      this.queue.push(thread);
     }
     return true;
   }
@@ -112,16 +112,16 @@ export class Scheduler {
   /** Makes that address space the one whose shared memory is current. */
   enter(thread: Thread): AddressSpace {
     const { paging, space } = thread.maps;
-    if (this.#current !== paging) {
-      if (this.#current?.sharesPages === true) this.#current.writeBack();
-      this.#current = paging;
+    if (this.current !== paging) {
+      if (this.current?.sharesPages === true) this.current.writeBack();
+      this.current = paging;
       if (paging.sharesPages) paging.refresh();
     }
     space.load(thread);
     return space;
   }
 
-  #run(thread: Thread): void {
+  private run(thread: Thread): void {
     let budget = SLICE;
     let space = this.enter(thread);
     while (budget > 0) {

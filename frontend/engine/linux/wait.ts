@@ -2,14 +2,14 @@
 
 /** What a task waits for. `wake` makes everybody who waits try again; waking for nothing is allowed. */
 export class WaitQueue {
-  readonly #waiting = new Set<Waiter>();
+  private readonly waiting = new Set<Waiter>();
 
   /** At most `count` of them, who came first. `events`: the POLL* bits that may have changed, for who waits for few. */
   wake(count = Infinity, events = -1): number {
     let woken = 0;
-    for (const waiter of [...this.#waiting]) {
+    for (const waiter of [...this.waiting]) {
       if (woken >= count) break;
-      if (!this.#waiting.delete(waiter)) continue;
+      if (!this.waiting.delete(waiter)) continue;
       waiter.woken(events);
       woken += 1;
     }
@@ -17,15 +17,15 @@ export class WaitQueue {
   }
 
   add(waiter: Waiter): void {
-    this.#waiting.add(waiter);
+    this.waiting.add(waiter);
   }
 
   remove(waiter: Waiter): void {
-    this.#waiting.delete(waiter);
+    this.waiting.delete(waiter);
   }
 
   get empty(): boolean {
-    return this.#waiting.size === 0;
+    return this.waiting.size === 0;
   }
 }
 

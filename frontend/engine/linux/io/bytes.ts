@@ -3,35 +3,35 @@
 const PIECE = 4096;
 
 export class ByteQueue {
-  /** Pieces; the last one may have room behind `#end`. */
-  #pieces: Uint8Array[] = [];
+  /** Pieces; the last one may have room behind `end`. */
+  private pieces: Uint8Array[] = [];
   /** First byte in the first piece that is still here. */
-  #start = 0;
+  private start = 0;
   /** Bytes used of the last piece. */
-  #end = 0;
-  #length = 0;
+  private end = 0;
+  private count = 0;
 
   get length(): number {
-    return this.#length;
+    return this.count;
   }
 
   /** Appends a copy. */
   push(bytes: Uint8Array): void {
     let from = bytes;
     if (from.length === 0) return;
-    this.#length += from.length;
-    const last = this.#pieces[this.#pieces.length - 1];
-    if (last !== undefined && this.#end < last.length) {
-      const part = from.subarray(0, last.length - this.#end);
-      last.set(part, this.#end);
-      this.#end += part.length;
+    this.count += from.length;
+    const last = this.pieces[this.pieces.length - 1];
+    if (last !== undefined && this.end < last.length) {
+      const part = from.subarray(0, last.length - this.end);
+      last.set(part, this.end);
+      this.end += part.length;
       from = from.subarray(part.length);
       if (from.length === 0) return;
     }
     const piece = new Uint8Array(Math.max(PIECE, from.length));
     piece.set(from);
-    this.#pieces.push(piece);
-    this.#end = from.length;
+    this.pieces.push(piece);
+    this.end = from.length;
   }
 
   /** Takes up to `into.length` bytes; how many. */
@@ -45,8 +45,8 @@ export class ByteQueue {
   peek(into: Uint8Array, offset = 0): number {
     let skip = offset;
     let done = 0;
-    for (let i = 0; i < this.#pieces.length && done < into.length; i += 1) {
-      const piece = this.#view(i);
+    for (let i = 0; i < this.pieces.length && done < into.length; i += 1) {
+      const piece = this.view(i);
       if (skip >= piece.length) {
         skip -= piece.length;
         continue;
@@ -60,38 +60,38 @@ export class ByteQueue {
   }
 
   skip(count: number): void {
-    let left = Math.min(count, this.#length);
-    this.#length -= left;
+    let left = Math.min(count, this.count);
+    this.count -= left;
     while (left > 0) {
-      const size = this.#view(0).length;
+      const size = this.view(0).length;
       if (left < size) {
-        this.#start += left;
+        this.start += left;
         return;
       }
       left -= size;
-      this.#pieces.shift();
-      this.#start = 0;
+      this.pieces.shift();
+      this.start = 0;
     }
-    if (this.#length === 0) this.clear();
+    if (this.count === 0) this.clear();
   }
 
   clear(): void {
-    this.#pieces = [];
-    this.#start = 0;
-    this.#end = 0;
-    this.#length = 0;
+    this.pieces = [];
+    this.start = 0;
+    this.end = 0;
+    this.count = 0;
   }
 
   /** All of it, taken. */
   takeAll(): Uint8Array {
-    const all = new Uint8Array(this.#length);
+    const all = new Uint8Array(this.count);
     this.take(all);
     return all;
   }
 
-  #view(index: number): Uint8Array {
-    const piece = this.#pieces[index]!;
-    const last = index === this.#pieces.length - 1;
-    return piece.subarray(index === 0 ? this.#start : 0, last ? this.#end : piece.length);
+  private view(index: number): Uint8Array {
+    const piece = this.pieces[index]!;
+    const last = index === this.pieces.length - 1;
+    return piece.subarray(index === 0 ? this.start : 0, last ? this.end : piece.length);
   }
 }

@@ -20,13 +20,13 @@ import { Block, type WaitQueue } from "../wait.ts";
 
 export class CallerMemory implements UserMemory {
   readonly bytes = new Uint8Array(1 << 20);
-  readonly #view = new DataView(this.bytes.buffer);
-  #next = 4096;
+  private readonly view = new DataView(this.bytes.buffer);
+  private next = 4096;
 
   /** A fresh piece of memory. */
   place(size: number): number {
-    const address = this.#next;
-    this.#next += (size + 15) & ~15;
+    const address = this.next;
+    this.next += (size + 15) & ~15;
     return address;
   }
 
@@ -47,20 +47,20 @@ export class CallerMemory implements UserMemory {
     return this.readable(address, length);
   }
 
-  #at(address: number, length: number): number {
+  private at(address: number, length: number): number {
     this.readable(address, length);
     return address;
   }
 
-  getU8 = (a: number): number => this.#view.getUint8(this.#at(a, 1));
-  getU16 = (a: number): number => this.#view.getUint16(this.#at(a, 2), true);
-  getU32 = (a: number): number => this.#view.getUint32(this.#at(a, 4), true);
-  getI32 = (a: number): number => this.#view.getInt32(this.#at(a, 4), true);
-  getI64 = (a: number): number => Number(this.#view.getBigInt64(this.#at(a, 8), true));
-  setU8 = (a: number, v: number): void => this.#view.setUint8(this.#at(a, 1), v);
-  setU16 = (a: number, v: number): void => this.#view.setUint16(this.#at(a, 2), v, true);
-  setU32 = (a: number, v: number): void => this.#view.setUint32(this.#at(a, 4), v, true);
-  setI64 = (a: number, v: number): void => this.#view.setBigInt64(this.#at(a, 8), BigInt(v), true);
+  getU8 = (a: number): number => this.view.getUint8(this.at(a, 1));
+  getU16 = (a: number): number => this.view.getUint16(this.at(a, 2), true);
+  getU32 = (a: number): number => this.view.getUint32(this.at(a, 4), true);
+  getI32 = (a: number): number => this.view.getInt32(this.at(a, 4), true);
+  getI64 = (a: number): number => Number(this.view.getBigInt64(this.at(a, 8), true));
+  setU8 = (a: number, v: number): void => this.view.setUint8(this.at(a, 1), v);
+  setU16 = (a: number, v: number): void => this.view.setUint16(this.at(a, 2), v, true);
+  setU32 = (a: number, v: number): void => this.view.setUint32(this.at(a, 4), v, true);
+  setI64 = (a: number, v: number): void => this.view.setBigInt64(this.at(a, 8), BigInt(v), true);
 
   string(address: number, most = 4096): string {
     let text = "";
@@ -77,30 +77,30 @@ export class CallerMemory implements UserMemory {
 }
 
 class CallerFiles implements FileTable {
-  readonly #entries: (Descriptor | undefined)[] = [];
+  private readonly entries: (Descriptor | undefined)[] = [];
 
   get(fd: number): OpenFile {
-    const entry = this.#entries[fd];
+    const entry = this.entries[fd];
     if (entry === undefined) throw new Errno(E.BADF);
     return entry.file;
   }
 
   add(file: OpenFile, closeOnExec: boolean, from = 0): number {
     let fd = from;
-    while (this.#entries[fd] !== undefined) fd += 1;
-    this.#entries[fd] = { file, closeOnExec };
+    while (this.entries[fd] !== undefined) fd += 1;
+    this.entries[fd] = { file, closeOnExec };
     return fd;
   }
 
   close(fd: number): void {
     const file = this.get(fd);
-    this.#entries[fd] = undefined;
+    this.entries[fd] = undefined;
     dropFile(file);
   }
 
   copy(): FileTable {
     const copy = new CallerFiles();
-    this.#entries.forEach((entry, fd) => {
+    this.entries.forEach((entry, fd) => {
       if (entry !== undefined) copy.add(holdFile(entry.file), entry.closeOnExec, fd);
     });
     return copy;
@@ -109,15 +109,15 @@ class CallerFiles implements FileTable {
   closeOnExec(): void {}
 
   closeAll(): void {
-    this.#entries.forEach((entry, fd) => entry !== undefined && this.close(fd));
+    this.entries.forEach((entry, fd) => entry !== undefined && this.close(fd));
   }
 }
 
 export class CallerKernel implements Kernel {
   now = 1_000_000_000;
   readonly signals: string[] = [];
-  readonly #processes = new Map<number, Process>();
-  readonly #timers: { time: number; queue: WaitQueue }[] = [];
+  private readonly table = new Map<number, Process>();
+  private readonly timers: { time: number; queue: WaitQueue }[] = [];
   /** Signals that everybody ignores. */
   readonly ignored = new Set<number>();
   readonly orphaned = new Set<number>();
@@ -128,27 +128,27 @@ export class CallerKernel implements Kernel {
   signalGroup = (pgid: number, signal: number): void => void this.signals.push(`group ${pgid}: ${signal}`);
   signalProcess = (process: Process, signal: number): void =>
     void this.signals.push(`process ${process.pid}: ${signal}`);
-  processes = (): Iterable<Process> => this.#processes.values();
-  process = (pid: number): Process | undefined => this.#processes.get(pid);
+  processes = (): Iterable<Process> => this.table.values();
+  process = (pid: number): Process | undefined => this.table.get(pid);
   log = (): void => {};
   groupIsOrphaned = (pgid: number): boolean => this.orphaned.has(pgid);
   signalIgnored = (_task: Task, signal: number): boolean => this.ignored.has(signal);
 
   wakeAt(time: number, queue: WaitQueue): void {
-    this.#timers.push({ time, queue });
+    this.timers.push({ time, queue });
   }
 
   /** Lets time pass. */
   advance(nanoseconds: number): void {
     this.now += nanoseconds;
-    for (const timer of this.#timers.splice(0)) {
+    for (const timer of this.timers.splice(0)) {
       if (timer.time <= this.now) timer.queue.wake();
-      else this.#timers.push(timer);
+      else this.timers.push(timer);
     }
   }
 
   add(process: Process): void {
-    this.#processes.set(process.pid, process);
+    this.table.set(process.pid, process);
   }
 
   /** The signals since the last time. */

@@ -23,7 +23,7 @@ export function openFifo(task: Task, inode: Inode, flags: number, name: string):
 }
 
 class FifoFile extends PipeFile {
-  readonly #pipes: Map<string, Pipe>;
+  private readonly pipes: Map<string, Pipe>;
 
   constructor(
     pipes: Map<string, Pipe>,
@@ -34,13 +34,13 @@ class FifoFile extends PipeFile {
     writersBefore: number,
   ) {
     super(pipe, inode, flags, name, writersBefore);
-    this.#pipes = pipes;
+    this.pipes = pipes;
     inode.hold();
   }
 
   override release(): void {
     super.release();
-    if (!this.pipe.inUse) this.#pipes.delete(inodeKey(this.inode));
+    if (!this.pipe.inUse) this.pipes.delete(inodeKey(this.inode));
     this.inode.drop();
   }
 }

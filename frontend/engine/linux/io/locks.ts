@@ -43,29 +43,29 @@ interface Waiting {
 }
 
 export class Locks implements FileLocks {
-  readonly #files = new Map<string, FileLockState>();
-  #waiting: Waiting[] = [];
-  #nextToken = 1;
+  private readonly files = new Map<string, FileLockState>();
+  private waiting: Waiting[] = [];
+  private nextToken = 1;
 
-  #state(inode: Inode): FileLockState {
+  private state(inode: Inode): FileLockState {
     const key = inodeKey(inode);
-    let state = this.#files.get(key);
+    let state = this.files.get(key);
     if (state === undefined) {
-      this.#files.set(key, (state = { ranges: [], whole: [], queue: new WaitQueue() }));
+      this.files.set(key, (state = { ranges: [], whole: [], queue: new WaitQueue() }));
     }
     return state;
   }
 
   /** Whoever waits looks again; what is not locked any more is forgotten. */
-  #changed(inode: Inode, state: FileLockState): void {
-    if (state.ranges.length === 0 && state.whole.length === 0) this.#files.delete(inodeKey(inode));
+  private changed(inode: Inode, state: FileLockState): void {
+    if (state.ranges.length === 0 && state.whole.length === 0) this.files.delete(inodeKey(inode));
     state.queue.wake();
   }
 
   flock(_task: Task, file: OpenFile, operation: number): number {
     const kind = operation & ~LOCK_NB;
     if (kind !== LOCK_SH && kind !== LOCK_EX && kind !== LOCK_UN) throw new Errno(E.INVAL);
-    const state = this.#state(file.inode);
+    const state = this.state(file.inode);
     const exclusive = kind === LOCK_EX;
     const own = state.whole.find((lock) => lock.file === file);
     if (own !== undefined && kind !== LOCK_UN && own.exclusive === exclusive) return 0;
@@ -73,7 +73,7 @@ export class Locks implements FileLocks {
     state.whole = state.whole.filter((lock) => lock.file !== file && lock.file.references > 0);
     if (own !== undefined) state.queue.wake();
     if (kind === LOCK_UN) {
-      this.#changed(file.inode, state);
+      this.changed(file.inode, state);
       return 0;
     }
     if (state.whole.some((lock) => exclusive || lock.exclusive)) {
@@ -90,13 +90,13 @@ export class Locks implements FileLocks {
     const owner: Owner = ofFile ? file : task.process.files;
     memory.readable(argument, FLOCK_SIZE);
     const type = memory.getU16(argument);
-    const [start, end] = this.#range(task, file, argument);
+    const [start, end] = this.range(task, file, argument);
     if (ofFile && memory.getI32(argument + 24) !== 0) throw new Errno(E.INVAL);
     switch (command) {
       case F_GETLK:
       case F_OFD_GETLK:
         if (type !== F_RDLCK && type !== F_WRLCK) throw new Errno(E.INVAL);
-        this.#ask(task, file, argument, { owner, pid: 0, exclusive: type === F_WRLCK, start, end });
+        this.ask(task, file, argument, { owner, pid: 0, exclusive: type === F_WRLCK, start, end });
         return 0;
       case F_SETLK:
       case F_SETLKW:
@@ -110,7 +110,7 @@ export class Locks implements FileLocks {
         const pid = ofFile ? -1 : task.process.pid;
         const range = { owner, pid, exclusive: type === F_WRLCK, start, end };
         const waits = command === F_SETLKW || command === F_OFD_SETLKW;
-        this.#set(task, file.inode, range, type === F_UNLCK, waits);
+        this.set(task, file.inode, range, type === F_UNLCK, waits);
         return 0;
       }
       default:
@@ -119,7 +119,7 @@ export class Locks implements FileLocks {
   }
 
   /** First and last byte. */
-  #range(task: Task, file: OpenFile, at: number): [number, number] {
+  private range(task: Task, file: OpenFile, at: number): [number, number] {
     const { memory } = task;
     const whence = memory.getU16(at + 2);
     if (whence > 2) throw new Errno(E.INVAL);
@@ -138,9 +138,9 @@ export class Locks implements FileLocks {
     return [start, Math.min(end, LAST)];
   }
 
-  #ask(task: Task, file: OpenFile, at: number, wanted: RangeLock<Owner>): void {
+  private ask(task: Task, file: OpenFile, at: number, wanted: RangeLock<Owner>): void {
     const { memory } = task;
-    const found = conflicting(this.#files.get(inodeKey(file.inode))?.ranges ?? [], wanted);
+    const found = conflicting(this.files.get(inodeKey(file.inode))?.ranges ?? [], wanted);
     if (found === undefined) {
       memory.setU16(at, F_UNLCK);
       return;
@@ -152,36 +152,36 @@ export class Locks implements FileLocks {
     memory.setU32(at + 24, found.pid >>> 0);
   }
 
-  #set(task: Task, inode: Inode, range: RangeLock<Owner>, unlock: boolean, waits: boolean): void {
-    const state = this.#state(inode);
+  private set(task: Task, inode: Inode, range: RangeLock<Owner>, unlock: boolean, waits: boolean): void {
+    const state = this.state(inode);
     if (unlock) {
       state.ranges = removeRange(state.ranges, range.owner, range.start, range.end);
-      return this.#changed(inode, state);
+      return this.changed(inode, state);
     }
     const blocker = conflicting(state.ranges, range);
     if (blocker === undefined) {
       state.ranges = addRange(state.ranges, range);
       // A lock for reading instead of one for writing may let others in.
-      return this.#changed(inode, state);
+      return this.changed(inode, state);
     }
     if (!waits) throw new Errno(E.AGAIN);
     // Locks of open files take no part in deadlocks: nobody in particular waits for them.
-    if (range.pid !== -1) this.#mustNotDeadlock(range.owner, blocker.owner);
-    this.#note(task, range.owner, blocker.owner);
+    if (range.pid !== -1) this.mustNotDeadlock(range.owner, blocker.owner);
+    this.note(task, range.owner, blocker.owner);
     throw new Block([state.queue]);
   }
 
-  #note(task: Task, owner: Owner, blocker: Owner): void {
-    const token = (task.restart?.["lock"] as number | undefined) ?? this.#nextToken++;
+  private note(task: Task, owner: Owner, blocker: Owner): void {
+    const token = (task.restart?.["lock"] as number | undefined) ?? this.nextToken++;
     task.restart = { ...task.restart, lock: token };
-    this.#waiting = this.#waiting.filter((wait) => isWaiting(wait) && wait.token !== token);
-    this.#waiting.push({ task, token, owner, blocker });
+    this.waiting = this.waiting.filter((wait) => isWaiting(wait) && wait.token !== token);
+    this.waiting.push({ task, token, owner, blocker });
   }
 
-  #mustNotDeadlock(owner: Owner, blocker: Owner): void {
+  private mustNotDeadlock(owner: Owner, blocker: Owner): void {
     let next: Owner | undefined = blocker;
     for (let i = 0; i < 10 && next !== undefined; i += 1) {
-      const wait: Waiting | undefined = this.#waiting.find(
+      const wait: Waiting | undefined = this.waiting.find(
         (other) => other.owner === next && isWaiting(other),
       );
       if (wait?.blocker === owner) throw new Errno(E.DEADLK);
@@ -190,29 +190,29 @@ export class Locks implements FileLocks {
   }
 
   closed(files: FileTable, file: OpenFile): void {
-    this.#drop(file.inode, files);
+    this.drop(file.inode, files);
   }
 
   released(file: OpenFile): void {
-    const state = this.#files.get(inodeKey(file.inode));
+    const state = this.files.get(inodeKey(file.inode));
     if (state === undefined) return;
     state.whole = state.whole.filter((lock) => lock.file !== file);
     state.ranges = removeRange(state.ranges, file, 0, LAST);
-    this.#changed(file.inode, state);
+    this.changed(file.inode, state);
   }
 
-  #drop(inode: Inode, owner: Owner): void {
-    if (this.#files.size === 0) return;
-    const state = this.#files.get(inodeKey(inode));
+  private drop(inode: Inode, owner: Owner): void {
+    if (this.files.size === 0) return;
+    const state = this.files.get(inodeKey(inode));
     if (state === undefined || !state.ranges.some((lock) => lock.owner === owner)) return;
     state.ranges = removeRange(state.ranges, owner, 0, LAST);
-    this.#changed(inode, state);
+    this.changed(inode, state);
   }
 
   /** Lines of /proc/locks. */
   *describe(): Iterable<string> {
     let number = 1;
-    for (const [key, { ranges, whole }] of this.#files) {
+    for (const [key, { ranges, whole }] of this.files) {
       const [dev, ino] = key.split(":").map(Number) as [number, number];
       const hex = (value: number): string => value.toString(16).padStart(2, "0");
       const where = `${hex((dev >>> 8) & 0xfff)}:${hex(dev & 0xff)}:${ino}`;

@@ -40,8 +40,8 @@ export class Pipe {
   readerOpens = 0;
   writerOpens = 0;
   readonly pollQueue = new WaitQueue();
-  #waitingOpens: WaitingOpen[] = [];
-  #nextToken = 1;
+  private waitingOpens: WaitingOpen[] = [];
+  private nextToken = 1;
 
   get room(): number {
     return Math.max(0, this.capacity - this.data.length);
@@ -76,35 +76,35 @@ export class Pipe {
     const restart = task.restart;
     if (mode === O_RDWR || (mode === O_RDONLY && nonBlocking)) return this.opened(mode);
     if (restart?.["fifo"] === undefined) {
-      const there = mode === O_RDONLY ? this.#present(O_WRONLY) : this.#present(O_RDONLY);
+      const there = mode === O_RDONLY ? this.present(O_WRONLY) : this.present(O_RDONLY);
       if (there) return this.opened(mode);
       if (nonBlocking) throw new Errno(E.NXIO);
-      const token = this.#nextToken++;
-      this.#waitingOpens.push({ task, token, mode });
+      const token = this.nextToken++;
+      this.waitingOpens.push({ task, token, mode });
       const opens = mode === O_RDONLY ? this.writerOpens : this.readerOpens;
       task.restart = { ...restart, fifo: token, opens };
       // Who waits is there for the other side already: it may stand in its open, too.
       this.changed(-1);
     } else if ((mode === O_RDONLY ? this.writerOpens : this.readerOpens) !== restart["opens"]) {
       const token = restart["fifo"];
-      this.#waitingOpens = this.#waitingOpens.filter((open) => open.token !== token);
+      this.waitingOpens = this.waitingOpens.filter((open) => open.token !== token);
       return this.opened(mode);
     }
     throw new Block([this.pollQueue]);
   }
 
-  #present(mode: number): boolean {
+  private present(mode: number): boolean {
     if ((mode === O_RDONLY ? this.readers : this.writers) > 0) return true;
-    this.#waitingOpens = this.#waitingOpens.filter((open) => open.task.restart?.["fifo"] === open.token);
-    return this.#waitingOpens.some((open) => open.mode === mode);
+    this.waitingOpens = this.waitingOpens.filter((open) => open.task.restart?.["fifo"] === open.token);
+    return this.waitingOpens.some((open) => open.mode === mode);
   }
 
   get hasReaders(): boolean {
-    return this.#present(O_RDONLY);
+    return this.present(O_RDONLY);
   }
 
   get hasWriters(): boolean {
-    return this.#present(O_WRONLY);
+    return this.present(O_WRONLY);
   }
 
   /** Whether anybody has it open or is about to. */
@@ -131,14 +131,14 @@ export class PipeFile extends PseudoFile {
   readonly name: string;
 
   /** `pipe.writerOpens` as it was when this was opened without a writer: no hang-up before one has come and gone. */
-  readonly #writersBefore: number;
+  private readonly writersBefore: number;
 
   /** `pipe.opened` was called for it. */
   constructor(pipe: Pipe, inode: Inode, flags: number, name: string, writersBefore = -1) {
     super(inode, flags, pipe.pollQueue);
     this.pipe = pipe;
     this.name = name;
-    this.#writersBefore = writersBefore;
+    this.writersBefore = writersBefore;
   }
 
   override read(task: Task, into: Uint8Array, position: number | null): number {
@@ -200,7 +200,7 @@ export class PipeFile extends PseudoFile {
     let events = 0;
     if (mode !== O_WRONLY) {
       if (this.pipe.data.length > 0) events |= READABLE;
-      if (!this.pipe.hasWriters && this.pipe.writerOpens !== this.#writersBefore) events |= POLLHUP;
+      if (!this.pipe.hasWriters && this.pipe.writerOpens !== this.writersBefore) events |= POLLHUP;
     }
     if (mode !== O_RDONLY) {
       if (this.pipe.room >= PIPE_BUF) events |= WRITABLE;

@@ -26,13 +26,13 @@ const AT_OPEN_ONLY = 0o2001700;
 export class PseudoInode implements Inode {
   readonly ino: number;
   readonly version = 0;
-  readonly #stat: Stat;
+  private readonly attributes: Stat;
 
   constructor(task: Task, dev: number, mode: number) {
     const { kernel, credentials } = task.process;
     this.ino = nextInode(kernel);
     const now = kernel.realtime();
-    this.#stat = {
+    this.attributes = {
       dev,
       ino: this.ino,
       mode,
@@ -50,12 +50,12 @@ export class PseudoInode implements Inode {
   }
 
   stat(): Stat {
-    return { ...this.#stat };
+    return { ...this.attributes };
   }
 
   /** What fchmod and fchown of a pipe or socket change. */
   change(changes: Partial<Pick<Stat, "mode" | "uid" | "gid">>): void {
-    Object.assign(this.#stat, changes);
+    Object.assign(this.attributes, changes);
   }
 
   page(): Uint8Array {

@@ -15,11 +15,11 @@ export class HostStream extends PseudoFile {
   onData: (bytes: Uint8Array) => void = () => {};
   /** The guest has taken input: the host may send more. */
   onDrain: () => void = () => {};
-  readonly #input = new ByteQueue();
-  #ended = false;
-  #readerGone = false;
+  private readonly input = new ByteQueue();
+  private ended = false;
+  private readerGone = false;
   /** The host asks writers to wait while its own buffers are full. */
-  #paused = false;
+  private paused = false;
 
   /** `task`: whose credentials its inode gets (the first process). */
   constructor(task: Task, flags = O_RDWR) {
@@ -32,46 +32,46 @@ export class HostStream extends PseudoFile {
 
   /** More input for the guest. */
   push(bytes: Uint8Array): void {
-    this.#input.push(bytes);
+    this.input.push(bytes);
     this.pollQueue.wake(Infinity, READABLE);
   }
 
   /** No more input comes: the guest reads the end. */
   end(): void {
-    this.#ended = true;
+    this.ended = true;
     this.pollQueue.wake();
   }
 
   /** Nobody takes the guest's output any more: it gets EPIPE and SIGPIPE. */
   hangUp(): void {
-    this.#readerGone = true;
+    this.readerGone = true;
     this.pollQueue.wake();
   }
 
   pause(): void {
-    this.#paused = true;
+    this.paused = true;
   }
 
   resume(): void {
-    this.#paused = false;
+    this.paused = false;
     this.pollQueue.wake(Infinity, WRITABLE);
   }
 
   /** Bytes that the guest has not read yet. */
   get waiting(): number {
-    return this.#input.length;
+    return this.input.length;
   }
 
   override read(_task: Task, into: Uint8Array, position: number | null): number {
     refusePosition(position);
     this.mustRead();
     if (into.length === 0) return 0;
-    if (this.#input.length === 0) {
-      if (this.#ended) return 0;
+    if (this.input.length === 0) {
+      if (this.ended) return 0;
       if (this.nonBlocking) throw new Errno(E.AGAIN);
       throw new Block([this.pollQueue]);
     }
-    const count = this.#input.take(into);
+    const count = this.input.take(into);
     this.onDrain();
     return count;
   }
@@ -79,12 +79,12 @@ export class HostStream extends PseudoFile {
   override write(task: Task, from: Uint8Array, position: number | null): number {
     refusePosition(position);
     this.mustWrite();
-    if (this.#readerGone) {
+    if (this.readerGone) {
       task.process.kernel.signalProcess(task.process, SIGPIPE);
       throw new Errno(E.PIPE);
     }
     if (from.length === 0) return 0;
-    if (this.#paused) {
+    if (this.paused) {
       if (this.nonBlocking) throw new Errno(E.AGAIN);
       throw new Block([this.pollQueue]);
     }
@@ -94,15 +94,15 @@ export class HostStream extends PseudoFile {
 
   override poll(): number {
     let events = 0;
-    if (this.#input.length > 0) events |= READABLE;
-    if (this.#ended) events |= POLLHUP;
-    if (!this.#paused) events |= WRITABLE;
+    if (this.input.length > 0) events |= READABLE;
+    if (this.ended) events |= POLLHUP;
+    if (!this.paused) events |= WRITABLE;
     return events;
   }
 
   override ioctl(task: Task, request: number, argument: number): number {
     if (request !== FIONREAD) return super.ioctl(task, request, argument);
-    task.memory.setU32(argument, this.#input.length);
+    task.memory.setU32(argument, this.input.length);
     return 0;
   }
 }

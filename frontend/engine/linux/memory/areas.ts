@@ -73,7 +73,7 @@ function mergeable(low: Area, high: Area): boolean {
 export class AreaList {
   /** Sorted by address; only this class changes the order. */
   readonly list: Area[] = [];
-  #last: Area | undefined;
+  private last: Area | undefined;
 
   /** Index of the first area that ends behind `address`. */
   index(address: number): number {
@@ -88,11 +88,11 @@ export class AreaList {
   }
 
   find(address: number): Area | undefined {
-    const last = this.#last;
+    const last = this.last;
     if (last !== undefined && address >= last.start && address < last.end) return last;
     const area = this.list[this.index(address)];
     if (area === undefined || address < area.start) return undefined;
-    this.#last = area;
+    this.last = area;
     return area;
   }
 
@@ -123,7 +123,7 @@ export class AreaList {
   }
 
   insert(area: Area): void {
-    this.#last = undefined;
+    this.last = undefined;
     if (area.backing !== undefined) area.backing.hold();
     this.list.splice(this.index(area.start), 0, area);
     this.mergeAround(area.start, area.end);
@@ -134,7 +134,7 @@ export class AreaList {
     const at = this.index(address);
     const area = this.list[at];
     if (area === undefined || area.start >= address) return;
-    this.#last = undefined;
+    this.last = undefined;
     const high = { ...area, start: address };
     if (area.backing !== undefined) {
       high.offset = area.offset + (address - area.start);
@@ -149,7 +149,7 @@ export class AreaList {
     if (this.isFree(start, end)) return [];
     this.cut(start);
     this.cut(end);
-    this.#last = undefined;
+    this.last = undefined;
     const first = this.index(start);
     let count = 0;
     while (first + count < this.list.length && this.list[first + count]!.start < end) count += 1;
@@ -163,7 +163,7 @@ export class AreaList {
       const low = this.list[at]!;
       const high = this.list[at + 1]!;
       if (mergeable(low, high)) {
-        this.#last = undefined;
+        this.last = undefined;
         low.end = high.end;
         this.list.splice(at + 1, 1);
         if (high.backing !== undefined) high.backing.drop();

@@ -43,7 +43,7 @@ export class Maps {
   readonly space: AddressSpace;
   readonly areas = new AreaList();
   readonly paging: Paging;
-  readonly #pool: CorePool;
+  private readonly pool: CorePool;
   /** Where brk began, and is. */
   brkStart = 0;
   brk = 0;
@@ -71,7 +71,7 @@ export class Maps {
   peakBytes = 0;
 
   constructor(pool: CorePool, versions: SharedVersions, account: PageAccount, size = 0) {
-    this.#pool = pool;
+    this.pool = pool;
     this.space = new AddressSpace(pool, size);
     this.paging = new Paging(this.space, versions, account);
   }
@@ -80,7 +80,7 @@ export class Maps {
   fork(): Maps {
     this.paging.writeBack();
     const size = this.space.bytes.length;
-    const child = new Maps(this.#pool, this.paging.versions, this.paging.account, size);
+    const child = new Maps(this.pool, this.paging.versions, this.paging.account, size);
     try {
       for (const area of this.areas.list) {
         if (area.dontFork) continue;
@@ -140,7 +140,7 @@ export class Maps {
    */
   fault(address: number, access: number): number {
     if (address < 0 || address >= GUEST_END) return SEGV_MAPERR;
-    const area = this.areas.find(address) ?? this.#growStack(address);
+    const area = this.areas.find(address) ?? this.growStack(address);
     if (area === undefined) return SEGV_MAPERR;
     const { prot } = area;
     const allowed =
@@ -161,7 +161,7 @@ export class Maps {
     return this.paging.fill(area, page) ? FAULT_OK : FAULT_BUS;
   }
 
-  #growStack(address: number): Area | undefined {
+  private growStack(address: number): Area | undefined {
     const above = this.areas.list[this.areas.index(address)];
     if (above === undefined || !above.growsDown) return undefined;
     const start = pageDown(address);
@@ -172,7 +172,7 @@ export class Maps {
     return above;
   }
 
-  #checkRoom(more: number): void {
+  private checkRoom(more: number): void {
     if (this.limit !== Infinity && this.areas.total() + more > this.limit) throw new Errno(E.NOMEM);
   }
 
@@ -191,7 +191,7 @@ export class Maps {
   map(address: number | undefined, mapping: Mapping, hint = 0): number {
     const length = pageUp(mapping.length);
     if (length > GUEST_END) throw new Errno(E.NOMEM);
-    this.#checkRoom(length);
+    this.checkRoom(length);
     const start = address ?? this.findRoom(hint, length);
     if (start < 0 || start + length > GUEST_END) throw new Errno(E.NOMEM);
     if (address !== undefined) this.unmap(start, length);
@@ -222,7 +222,7 @@ export class Maps {
   }
 
   /** Applies `change` to the areas of [start, end), cut to fit; ENOMEM when there is a hole. */
-  #change(start: number, end: number, change: (area: Area) => void): void {
+  private change(start: number, end: number, change: (area: Area) => void): void {
     if (!this.areas.covered(start, end)) throw new Errno(E.NOMEM);
     this.areas.cut(start);
     this.areas.cut(end);
@@ -233,7 +233,7 @@ export class Maps {
   protect(address: number, length: number, prot: number): void {
     const end = address + pageUp(length);
     if (end > GUEST_END) throw new Errno(E.NOMEM);
-    this.#change(address, end, (area) => {
+    this.change(address, end, (area) => {
       if (area.prot === prot) return;
       area.prot = prot;
       this.paging.protect(pageOf(area.start), pageOf(area.end), prot);
@@ -241,11 +241,11 @@ export class Maps {
   }
 
   setLocked(address: number, length: number, locked: boolean): void {
-    this.#change(address, address + pageUp(length), (area) => (area.locked = locked));
+    this.change(address, address + pageUp(length), (area) => (area.locked = locked));
   }
 
   setForkBehaviour(address: number, length: number, change: Partial<Area>): void {
-    this.#change(address, address + pageUp(length), (area) => Object.assign(area, change));
+    this.change(address, address + pageUp(length), (area) => Object.assign(area, change));
   }
 
   setBrk(wanted: number): number {
@@ -283,7 +283,7 @@ export class Maps {
       if (newLength < oldLength) this.unmap(from + newLength, oldLength - newLength);
       return from;
     }
-    this.#checkRoom(Math.max(0, newLength - oldLength));
+    this.checkRoom(Math.max(0, newLength - oldLength));
     const grown = from + newLength;
     if (to === undefined && oldLength > 0 && from + oldLength === area.end && grown <= GUEST_END) {
       if (this.areas.isFree(area.end, grown)) {

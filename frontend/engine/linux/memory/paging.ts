@@ -18,17 +18,17 @@ interface SharedPage {
 
 /** Counts how often a shared page was changed through some mapping. One for the machine. */
 export class SharedVersions {
-  readonly #versions = new WeakMap<Backing, Map<number, number>>();
+  private readonly counts = new WeakMap<Backing, Map<number, number>>();
 
   get(backing: Backing, index: number): number {
-    return this.#versions.get(backing)?.get(index) ?? 0;
+    return this.counts.get(backing)?.get(index) ?? 0;
   }
 
   bump(backing: Backing, index: number): number {
-    let pages = this.#versions.get(backing);
+    let pages = this.counts.get(backing);
     if (pages === undefined) {
       pages = new Map();
-      this.#versions.set(backing, pages);
+      this.counts.set(backing, pages);
     }
     const version = (pages.get(index) ?? 0) + 1;
     pages.set(index, version);
@@ -65,9 +65,9 @@ export class Paging {
   readonly versions: SharedVersions;
   /** Pages with content and no permission at all; the page table can't tell them from pages that are not there. */
   readonly hidden = new Map<number, number>();
-  readonly #shared = new Map<number, SharedPage>();
+  private readonly shared = new Map<number, SharedPage>();
   /** Whether some shared page was ever writable here: only then can there be anything to write back. */
-  #writesShared = false;
+  private writesShared = false;
   readonly account: PageAccount;
   /** Pages that are there. */
   resident = 0;
@@ -78,13 +78,13 @@ export class Paging {
     this.account = account;
   }
 
-  #took(count: number): void {
+  private took(count: number): void {
     this.account.take(count);
     this.resident += count;
     this.space.filled = Math.max(this.space.filled, this.resident);
   }
 
-  #gave(count: number): void {
+  private gave(count: number): void {
     this.account.pages -= count;
     this.resident -= count;
   }
@@ -99,18 +99,18 @@ export class Paging {
     const address = page * PAGE_SIZE;
     if (area.backing === undefined) {
       space.reach(address + PAGE_SIZE);
-      this.#took(1);
+      this.took(1);
       space.raw(address, PAGE_SIZE).fill(0);
     } else {
       const index = (area.offset + (address - area.start)) / PAGE_SIZE;
       if (index * PAGE_SIZE >= area.backing.stat().size) return false;
       const master = area.backing.page(index);
       space.reach(address + PAGE_SIZE);
-      this.#took(1);
+      this.took(1);
       space.raw(address, PAGE_SIZE).set(master);
       if (area.shared) {
-        if ((area.prot & PROT_WRITE) !== 0) this.#writesShared = true;
-        this.#share(page, {
+        if ((area.prot & PROT_WRITE) !== 0) this.writesShared = true;
+        this.share(page, {
           backing: area.backing,
           index,
           master,
@@ -123,13 +123,13 @@ export class Paging {
     return true;
   }
 
-  #share(page: number, shared: SharedPage): void {
-    this.#shared.set(page, shared);
+  private share(page: number, shared: SharedPage): void {
+    this.shared.set(page, shared);
   }
 
   /** Whether a system call may see or change pages that this space has mapped shared. */
   get sharesPages(): boolean {
-    return this.#shared.size > 0;
+    return this.shared.size > 0;
   }
 
   /** Forgets pages [first, last): the next touch fills them again. */
@@ -143,10 +143,10 @@ export class Paging {
         if (page >= first && page < last && this.hidden.delete(page)) there += 1;
       }
     }
-    this.#gave(there);
-    if (this.#shared.size > 0) {
-      for (const page of [...this.#shared.keys()]) {
-        if (page >= first && page < last) this.#shared.delete(page);
+    this.gave(there);
+    if (this.shared.size > 0) {
+      for (const page of [...this.shared.keys()]) {
+        if (page >= first && page < last) this.shared.delete(page);
       }
     }
   }
@@ -155,7 +155,7 @@ export class Paging {
   protect(first: number, last: number, prot: number): void {
     const bits = pageBits(prot);
     const pages = this.space.pages;
-    if ((prot & PROT_WRITE) !== 0 && this.#shared.size > 0) this.#writesShared = true;
+    if ((prot & PROT_WRITE) !== 0 && this.shared.size > 0) this.writesShared = true;
     if (this.hidden.size > 0 && bits !== 0) {
       for (const [page, dirty] of [...this.hidden]) {
         if (page < first || page >= last) continue;
@@ -195,10 +195,10 @@ export class Paging {
       } else {
         space.core.setPages(to + at, 1, pageBits(prot) | (bits & PAGE_DIRTY));
       }
-      const shared = this.#shared.get(page);
+      const shared = this.shared.get(page);
       if (shared !== undefined) {
-        this.#shared.delete(page);
-        this.#shared.set(to + at, shared);
+        this.shared.delete(page);
+        this.shared.set(to + at, shared);
       }
     }
     space.core.setPages(from, count, 0);
@@ -227,7 +227,7 @@ export class Paging {
         continue;
       }
       to.reach(end * PAGE_SIZE);
-      target.#took(end - page);
+      target.took(end - page);
       to.raw(page * PAGE_SIZE, (end - page) * PAGE_SIZE).set(
         from.raw(page * PAGE_SIZE, (end - page) * PAGE_SIZE),
       );
@@ -237,20 +237,20 @@ export class Paging {
     for (const [page, dirty] of this.hidden) {
       if (page < first || page >= last) continue;
       to.reach((page + 1) * PAGE_SIZE);
-      target.#took(1);
+      target.took(1);
       to.raw(page * PAGE_SIZE, PAGE_SIZE).set(from.raw(page * PAGE_SIZE, PAGE_SIZE));
       target.hidden.set(page, dirty);
     }
-    if (this.#writesShared) target.#writesShared = true;
-    for (const [page, shared] of this.#shared) {
-      if (page >= first && page < last) target.#share(page, { ...shared });
+    if (this.writesShared) target.writesShared = true;
+    for (const [page, shared] of this.shared) {
+      if (page >= first && page < last) target.share(page, { ...shared });
     }
   }
 
   /** Copies shared pages that were written to where all see them. */
   writeBack(first = 0, last = Infinity): void {
-    if (!this.#writesShared) return;
-    for (const [page, shared] of this.#shared) {
+    if (!this.writesShared) return;
+    for (const [page, shared] of this.shared) {
       if (page < first || page >= last) continue;
       if ((this.space.pages[page]! & PAGE_DIRTY) === 0 && this.hidden.get(page) !== PAGE_DIRTY) continue;
       shared.master.set(this.space.raw(page * PAGE_SIZE, PAGE_SIZE));
@@ -265,20 +265,20 @@ export class Paging {
   /** When the address space ends. */
   release(): void {
     this.writeBack();
-    this.#shared.clear();
+    this.shared.clear();
     this.hidden.clear();
-    this.#gave(this.resident);
+    this.gave(this.resident);
   }
 
   /** Drops shared pages that others have changed since. */
   refresh(): void {
-    for (const [page, shared] of this.#shared) {
+    for (const [page, shared] of this.shared) {
       const version = this.versions.get(shared.backing, shared.index);
       if (version === shared.version && shared.backing.version === shared.backingVersion) continue;
       this.space.core.setPages(page, 1, 0);
       this.hidden.delete(page);
-      this.#gave(1);
-      this.#shared.delete(page);
+      this.gave(1);
+      this.shared.delete(page);
     }
   }
 }

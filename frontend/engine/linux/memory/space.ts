@@ -21,18 +21,18 @@ interface Instance {
 
 /** Makes instances of the core and keeps a few that have been given back. */
 export class CorePool {
-  readonly #module: WebAssembly.Module;
-  readonly #tsc: () => bigint;
-  readonly #free: Instance[] = [];
+  private readonly module: WebAssembly.Module;
+  private readonly tsc: () => bigint;
+  private readonly free: Instance[] = [];
 
   constructor(module: WebAssembly.Module, tsc: () => bigint) {
-    this.#module = module;
-    this.#tsc = tsc;
+    this.module = module;
+    this.tsc = tsc;
   }
 
   /** `size`: bytes that the whole memory will soon need. */
   take(size = 0): Instance {
-    const free = this.#free.pop();
+    const free = this.free.pop();
     if (free !== undefined) return free;
     let memory: WebAssembly.Memory;
     try {
@@ -46,11 +46,11 @@ export class CorePool {
     const functions = new TranslatedFunctions(memory);
     const env: CoreImports = {
       memory,
-      tsc: this.#tsc,
+      tsc: this.tsc,
       translate: functions.translate,
       discard: functions.discard,
     };
-    const instance = new WebAssembly.Instance(this.#module, { env: { ...env } });
+    const instance = new WebAssembly.Instance(this.module, { env: { ...env } });
     const core = instance.exports as unknown as CoreExports;
     functions.attach(core.__indirect_function_table);
     core.initialize();
@@ -61,11 +61,11 @@ export class CorePool {
   give(instance: Instance, filled: number): void {
     if (
       filled > PAGES_AT_MOST ||
-      this.#free.length >= RECYCLED ||
+      this.free.length >= RECYCLED ||
       instance.memory.buffer.byteLength > RECYCLED_AT_MOST
     )
       return;
-    this.#free.push(instance);
+    this.free.push(instance);
   }
 }
 
@@ -85,29 +85,29 @@ export class AddressSpace {
   /** Page table: a byte for each page. */
   pages: Uint8Array;
   registers: Registers;
-  readonly #instance: Instance;
-  readonly #cpu: number;
-  readonly #pages: number;
+  private readonly instance: Instance;
+  private readonly cpu: number;
+  private readonly pageTable: number;
 
   constructor(pool: CorePool, size = 0) {
     this.pool = pool;
-    this.#instance = pool.take(size);
-    this.core = this.#instance.core;
-    this.#cpu = this.core.cpu();
-    this.#pages = this.core.pages();
-    const buffer = this.#instance.memory.buffer;
+    this.instance = pool.take(size);
+    this.core = this.instance.core;
+    this.cpu = this.core.cpu();
+    this.pageTable = this.core.pages();
+    const buffer = this.instance.memory.buffer;
     this.bytes = new Uint8Array(buffer);
     this.view = new DataView(buffer);
-    this.pages = new Uint8Array(buffer, this.#pages, 1 << 20);
-    this.registers = new Registers(this.view, this.#cpu);
+    this.pages = new Uint8Array(buffer, this.pageTable, 1 << 20);
+    this.registers = new Registers(this.view, this.cpu);
   }
 
-  #renew(): void {
-    const buffer = this.#instance.memory.buffer;
+  private renew(): void {
+    const buffer = this.instance.memory.buffer;
     this.bytes = new Uint8Array(buffer);
     this.view = new DataView(buffer);
-    this.pages = new Uint8Array(buffer, this.#pages, 1 << 20);
-    this.registers = new Registers(this.view, this.#cpu);
+    this.pages = new Uint8Array(buffer, this.pageTable, 1 << 20);
+    this.registers = new Registers(this.view, this.cpu);
   }
 
   /** Makes sure that guest addresses below `end` have bytes behind them. ENOMEM when the host refuses. */
@@ -117,39 +117,39 @@ export class AddressSpace {
     if (need <= have) return;
     const wanted = Math.min(Math.max(need, have + GROWTH), 65536 * WASM_PAGE);
     try {
-      this.#instance.memory.grow(Math.ceil((wanted - have) / WASM_PAGE));
+      this.instance.memory.grow(Math.ceil((wanted - have) / WASM_PAGE));
     } catch {
       throw new Errno(E.NOMEM);
     }
-    this.#renew();
+    this.renew();
   }
 
   /** Puts that thread's processor into the core. */
   load(thread: { cpu: Uint8Array }): void {
     if (this.loaded === thread) return;
     this.unload();
-    this.bytes.set(thread.cpu, this.#cpu);
+    this.bytes.set(thread.cpu, this.cpu);
     this.loaded = thread;
   }
 
   /** Copies the processor in the core back to its thread. */
   unload(): void {
     if (this.loaded === undefined) return;
-    this.loaded.cpu.set(this.bytes.subarray(this.#cpu, this.#cpu + CPU_SIZE));
+    this.loaded.cpu.set(this.bytes.subarray(this.cpu, this.cpu + CPU_SIZE));
     this.loaded = undefined;
   }
 
   /** Instructions that the loaded thread has run, modulo 2^32. */
   instructions(): number {
-    return this.view.getUint32(this.#cpu + 592, true);
+    return this.view.getUint32(this.cpu + 592, true);
   }
 
   exitAddress(): bigint {
-    return this.view.getBigUint64(this.#cpu + 576, true);
+    return this.view.getBigUint64(this.cpu + 576, true);
   }
 
   exitAccess(): number {
-    return this.view.getUint32(this.#cpu + 584, true);
+    return this.view.getUint32(this.cpu + 584, true);
   }
 
   /** 512 bytes as FXSAVE makes them, of the loaded thread. */
@@ -179,6 +179,6 @@ export class AddressSpace {
     this.users -= 1;
     if (this.users > 0) return;
     this.loaded = undefined;
-    this.pool.give(this.#instance, this.filled);
+    this.pool.give(this.instance, this.filled);
   }
 }

@@ -13,39 +13,39 @@ const GROWTH = 32;
 
 /** One for each instance of the core; `attach` comes before the core runs. */
 export class TranslatedFunctions implements TranslatorImports {
-  readonly #memory: WebAssembly.Memory;
-  #table: WebAssembly.Table | undefined;
-  readonly #free: number[] = [];
+  private readonly memory: WebAssembly.Memory;
+  private table: WebAssembly.Table | undefined;
+  private readonly free: number[] = [];
   /** Functions made since the beginning, and bytes of their modules. */
   made = 0;
   bytes = 0;
 
   constructor(memory: WebAssembly.Memory) {
-    this.#memory = memory;
+    this.memory = memory;
   }
 
   attach(table: WebAssembly.Table): void {
-    this.#table = table;
+    this.table = table;
   }
 
   translate = (pointer: number, size: number): number => {
-    const table = this.#table;
+    const table = this.table;
     if (table === undefined) return 0;
-    const code = new Uint8Array(this.#memory.buffer, pointer, size).slice();
+    const code = new Uint8Array(this.memory.buffer, pointer, size).slice();
     let run: unknown;
     try {
       const module = new WebAssembly.Module(code);
-      run = new WebAssembly.Instance(module, { env: { memory: this.#memory, table } }).exports["run"];
+      run = new WebAssembly.Instance(module, { env: { memory: this.memory, table } }).exports["run"];
     } catch (error) {
       // Not for want of memory: a module that does not validate is a fault of the translator.
       if (error instanceof WebAssembly.CompileError) throw error;
       return 0;
     }
-    if (this.#free.length === 0) {
+    if (this.free.length === 0) {
       const first = table.grow(GROWTH);
-      for (let i = GROWTH - 1; i >= 0; i -= 1) this.#free.push(first + i);
+      for (let i = GROWTH - 1; i >= 0; i -= 1) this.free.push(first + i);
     }
-    const index = this.#free.pop() ?? 0;
+    const index = this.free.pop() ?? 0;
     table.set(index, run as () => void);
     this.made += 1;
     this.bytes += size;
@@ -53,7 +53,7 @@ export class TranslatedFunctions implements TranslatorImports {
   };
 
   discard = (index: number): void => {
-    this.#table?.set(index, null);
-    this.#free.push(index);
+    this.table?.set(index, null);
+    this.free.push(index);
   };
 }

@@ -14,7 +14,7 @@ export class MappedMemory implements UserMemory {
     this.maps = maps;
   }
 
-  #check(address: number, length: number, access: number): void {
+  private check(address: number, length: number, access: number): void {
     if (!(address >= PAGE_SIZE && address + length <= GUEST_END)) throw new Errno(E.FAULT);
     const last = Math.floor((address + length - 1) / PAGE_SIZE);
     for (let page = Math.floor(address / PAGE_SIZE); page <= last; page += 1) {
@@ -25,46 +25,46 @@ export class MappedMemory implements UserMemory {
 
   readable(address: number, length: number): Uint8Array {
     if (length <= 0) return NOTHING;
-    this.#check(address, length, PAGE_READ);
+    this.check(address, length, PAGE_READ);
     return this.maps.space.raw(address, length);
   }
 
   writable(address: number, length: number): Uint8Array {
     if (length <= 0) return NOTHING;
-    this.#check(address, length, PAGE_WRITABLE);
+    this.check(address, length, PAGE_WRITABLE);
     this.maps.space.core.wrote(address, length);
     return this.maps.space.raw(address, length);
   }
 
   getU8(address: number): number {
-    this.#check(address, 1, PAGE_READ);
+    this.check(address, 1, PAGE_READ);
     return this.maps.space.view.getUint8(GUEST_BASE + address);
   }
 
   getU16(address: number): number {
-    this.#check(address, 2, PAGE_READ);
+    this.check(address, 2, PAGE_READ);
     return this.maps.space.view.getUint16(GUEST_BASE + address, true);
   }
 
   getU32(address: number): number {
-    this.#check(address, 4, PAGE_READ);
+    this.check(address, 4, PAGE_READ);
     return this.maps.space.view.getUint32(GUEST_BASE + address, true);
   }
 
   getI32(address: number): number {
-    this.#check(address, 4, PAGE_READ);
+    this.check(address, 4, PAGE_READ);
     return this.maps.space.view.getInt32(GUEST_BASE + address, true);
   }
 
   getI64(address: number): number {
-    this.#check(address, 8, PAGE_READ);
+    this.check(address, 8, PAGE_READ);
     const { view } = this.maps.space;
     const at = GUEST_BASE + address;
     return view.getInt32(at + 4, true) * 4294967296 + view.getUint32(at, true);
   }
 
   getBig(address: number): bigint {
-    this.#check(address, 8, PAGE_READ);
+    this.check(address, 8, PAGE_READ);
     return this.maps.space.view.getBigUint64(GUEST_BASE + address, true);
   }
 

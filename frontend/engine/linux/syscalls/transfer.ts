@@ -12,23 +12,23 @@ const AT_ONCE = 65536;
 
 /** A position in memory that moves with what was done; address 0: the file's own offset. */
 class Position {
-  readonly #task: Task;
-  readonly #address: number;
-  readonly #file: OpenFile;
+  private readonly reader: Task;
+  private readonly address: number;
+  private readonly file: OpenFile;
   value: number;
 
   constructor(task: Task, file: OpenFile, address: number) {
-    this.#task = task;
-    this.#address = address;
-    this.#file = file;
+    this.reader = task;
+    this.address = address;
+    this.file = file;
     this.value = address === 0 ? file.offset : task.memory.getI64(address);
     if (this.value < 0) throw new Errno(E.INVAL);
   }
 
   advance(count: number): void {
     this.value += count;
-    if (this.#address === 0) this.#file.offset = this.value;
-    else this.#task.memory.setI64(this.#address, this.value);
+    if (this.address === 0) this.file.offset = this.value;
+    else this.reader.memory.setI64(this.address, this.value);
   }
 }
 

@@ -11,7 +11,7 @@ export class Dentry {
   readonly inode: FsInode;
   /** Its name has been removed. */
   deleted = false;
-  #children: Remembered<ByteString, Dentry> | undefined;
+  private children: Remembered<ByteString, Dentry> | undefined;
 
   constructor(inode: FsInode, parent?: Dentry, name: ByteString = "/") {
     this.inode = inode;
@@ -25,7 +25,7 @@ export class Dentry {
 
   /** What the name is in this directory; asks the file system when nobody knows. */
   child(name: ByteString): Dentry | undefined {
-    const known = this.#children?.get(name);
+    const known = this.children?.get(name);
     if (known !== undefined) return known;
     const inode = this.inode.lookup(name);
     return inode === undefined ? undefined : this.adopt(name, inode);
@@ -34,28 +34,28 @@ export class Dentry {
   /** A name that has just been made or found. */
   adopt(name: ByteString, inode: FsInode): Dentry {
     const dentry = new Dentry(inode, this, name);
-    if (!this.inode.fs.volatile) this.#remember(dentry);
+    if (!this.inode.fs.volatile) this.remember(dentry);
     return dentry;
   }
 
-  #remember(dentry: Dentry): void {
-    this.#children ??= new Remembered();
-    this.#children.set(dentry.name, dentry);
+  private remember(dentry: Dentry): void {
+    this.children ??= new Remembered();
+    this.children.set(dentry.name, dentry);
     recent.use(dentry);
   }
 
   /** The name has been removed from the file system. */
   remove(): void {
-    this.parent.#children?.delete(this.name);
+    this.parent.children?.delete(this.name);
     this.deleted = true;
   }
 
   /** Renamed; what was there is gone. */
   moveTo(parent: Dentry, name: ByteString): void {
-    this.parent.#children?.delete(this.name);
+    this.parent.children?.delete(this.name);
     this.parent = parent;
     this.name = name;
-    parent.#remember(this);
+    parent.remember(this);
   }
 
   exchange(other: Dentry): void {
@@ -63,7 +63,7 @@ export class Dentry {
     this.moveTo(other.parent, other.name);
     other.parent = parent;
     other.name = name;
-    parent.#remember(other);
+    parent.remember(other);
   }
 
   /** Whether `this` is `dentry` or lies under it. */

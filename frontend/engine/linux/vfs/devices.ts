@@ -9,18 +9,18 @@ import type { FsInode } from "./inode.ts";
 export type Opener = (task: Task, inode: FsInode, flags: number, name: ByteString) => OpenFile;
 
 export class DeviceRegistry {
-  readonly #characters = new Map<number, Opener>();
-  readonly #majors = new Map<number, Opener>();
+  private readonly characters = new Map<number, Opener>();
+  private readonly majors = new Map<number, Opener>();
   /** FIFOs. */
   fifo: Opener | undefined;
 
   registerCharacterDevice(major: number, minor: number, open: Opener): void {
-    this.#characters.set(major * 2 ** 20 + minor, open);
+    this.characters.set(major * 2 ** 20 + minor, open);
   }
 
   /** Every minor number that has nothing of its own (pts). */
   registerCharacterMajor(major: number, open: Opener): void {
-    this.#majors.set(major, open);
+    this.majors.set(major, open);
   }
 
   registerFifo(open: Opener): void {
@@ -29,7 +29,7 @@ export class DeviceRegistry {
 
   openCharacter(task: Task, inode: FsInode, flags: number, name: ByteString): OpenFile {
     const major = majorOf(inode.rdev);
-    const open = this.#characters.get(major * 2 ** 20 + minorOf(inode.rdev)) ?? this.#majors.get(major);
+    const open = this.characters.get(major * 2 ** 20 + minorOf(inode.rdev)) ?? this.majors.get(major);
     if (open === undefined) throw new Errno(E.NXIO);
     return open(task, inode, flags, name);
   }

@@ -72,7 +72,7 @@ export abstract class FsInode implements Inode {
   abstract readonly nlink: number;
   abstract readonly rdev: number;
   version = 0;
-  #holds = 0;
+  private holds = 0;
 
   abstract stat(): Stat;
 
@@ -223,17 +223,17 @@ export abstract class FsInode implements Inode {
 
   /** Whether a descriptor or a mapping holds it. */
   get isHeld(): boolean {
-    return this.#holds > 0;
+    return this.holds > 0;
   }
 
   hold(): void {
-    this.#holds += 1;
-    if (this.#holds === 1) held.add(this);
+    this.holds += 1;
+    if (this.holds === 1) held.add(this);
   }
 
   drop(): void {
-    this.#holds -= 1;
-    if (this.#holds > 0) return;
+    this.holds -= 1;
+    if (this.holds > 0) return;
     held.delete(this);
     if (this.nlink === 0) this.forget();
   }

@@ -17,59 +17,59 @@ interface Name {
 const ENTRY_SIZE = 20;
 
 export class MemoryDirectory extends MemoryInode {
-  #names: Map<ByteString, Name> | undefined;
-  #nextOrder = 3;
+  private names: Map<ByteString, Name> | undefined;
+  private nextOrder = 3;
 
   constructor(...source: ConstructorParameters<typeof MemoryInode>) {
     super(...source);
     if (this.lower === undefined) {
       this.nlink = 2;
-      this.#names = new Map();
+      this.names = new Map();
     }
   }
 
   override get size(): number {
     if (this.lower !== undefined) return this.lower.stat.size;
     if (this.fs.likeDisk) return 4096;
-    return this.#names === undefined ? 0 : this.#names.size * ENTRY_SIZE + 2 * ENTRY_SIZE;
+    return this.names === undefined ? 0 : this.names.size * ENTRY_SIZE + 2 * ENTRY_SIZE;
   }
 
   override lookup(name: ByteString): MemoryInode | undefined {
-    const entry = this.#names?.get(name);
-    if (entry !== undefined) return entry.inode ?? this.#below(name);
-    return this.#names === undefined ? this.#below(name) : undefined;
+    const entry = this.names?.get(name);
+    if (entry !== undefined) return entry.inode ?? this.below(name);
+    return this.names === undefined ? this.below(name) : undefined;
   }
 
-  #below(name: ByteString): MemoryInode | undefined {
+  private below(name: ByteString): MemoryInode | undefined {
     const lower = this.lower?.lookup(name);
     return lower === undefined ? undefined : this.fs.fromLower(lower);
   }
 
   /** From here on the names are what is in memory. */
-  #load(): Map<ByteString, Name> {
-    if (this.#names !== undefined) return this.#names;
+  private load(): Map<ByteString, Name> {
+    if (this.names !== undefined) return this.names;
     const names = new Map<ByteString, Name>();
-    for (const name of this.lower!.list()) names.set(name, { order: this.#nextOrder++, inode: undefined });
-    return (this.#names = names);
+    for (const name of this.lower!.list()) names.set(name, { order: this.nextOrder++, inode: undefined });
+    return (this.names = names);
   }
 
-  #add(name: ByteString, inode: MemoryInode): void {
-    this.#load().set(name, { order: this.#nextOrder++, inode });
+  private add(name: ByteString, inode: MemoryInode): void {
+    this.load().set(name, { order: this.nextOrder++, inode });
     this.touch();
     this.version += 1;
   }
 
-  #remove(name: ByteString): void {
-    this.#load().delete(name);
+  private remove(name: ByteString): void {
+    this.load().delete(name);
     this.touch();
     this.version += 1;
   }
 
   override create(name: ByteString, attributes: NewInode): MemoryInode {
     if (this.nlink === 0) throw new Errno(E.NOENT);
-    this.#load();
+    this.load();
     const inode = this.fs.make(attributes);
-    this.#add(name, inode);
+    this.add(name, inode);
     if (inode.isDirectory) this.nlink += 1;
     return inode;
   }
@@ -82,18 +82,18 @@ export class MemoryDirectory extends MemoryInode {
 
   override link(name: ByteString, inode: MemoryInode): void {
     if (this.nlink === 0) throw new Errno(E.NOENT);
-    this.#add(name, inode);
+    this.add(name, inode);
     inode.relinked(1);
   }
 
   override unlink(name: ByteString, inode: MemoryInode): void {
-    this.#remove(name);
+    this.remove(name);
     inode.relinked(-1);
   }
 
   override rmdir(name: ByteString, inode: MemoryInode): void {
     if (!inode.empty) throw new Errno(E.NOTEMPTY);
-    this.#remove(name);
+    this.remove(name);
     this.nlink -= 1;
     inode.relinked(-inode.nlink);
   }
@@ -108,19 +108,19 @@ export class MemoryDirectory extends MemoryInode {
   ): void {
     if (to.nlink === 0) throw new Errno(E.NOENT);
     if (!exchange && target?.isDirectory === true && !target.empty) throw new Errno(E.NOTEMPTY);
-    this.#load();
-    to.#load();
+    this.load();
+    to.load();
     if (exchange && target !== undefined) {
-      this.#remove(name);
-      to.#remove(newName);
-      this.#add(name, target);
+      this.remove(name);
+      to.remove(newName);
+      this.add(name, target);
     } else {
       if (target?.isDirectory === true) to.rmdir(newName, target);
       else if (target !== undefined) to.unlink(newName, target);
-      this.#remove(name);
+      this.remove(name);
       target = undefined;
     }
-    to.#add(newName, inode);
+    to.add(newName, inode);
     if (to !== this) {
       const moved = Number(inode.isDirectory) - Number(target?.isDirectory ?? false);
       this.nlink -= moved;
@@ -131,7 +131,7 @@ export class MemoryDirectory extends MemoryInode {
   }
 
   override readdir(cookie: number, emit: (entry: Entry) => boolean): void {
-    for (const [name, { order, inode }] of this.#load()) {
+    for (const [name, { order, inode }] of this.load()) {
       if (order <= cookie) continue;
       const file = inode ?? this.lower?.lookup(name)?.stat;
       // It has gone from the host since.
@@ -142,6 +142,6 @@ export class MemoryDirectory extends MemoryInode {
   }
 
   override get empty(): boolean {
-    return this.#load().size === 0;
+    return this.load().size === 0;
   }
 }

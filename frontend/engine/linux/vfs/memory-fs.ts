@@ -37,25 +37,25 @@ export class MemoryFileSystem implements FileSystem {
   readonly now: () => Time;
   /** Directories show a size like those of a disk, not one that counts entries. */
   readonly likeDisk: boolean;
-  readonly #mostPages: number;
-  #pages = 0;
-  #inodes = 0;
-  #nextNumber = 1;
+  private readonly mostPages: number;
+  private pages = 0;
+  private inodes = 0;
+  private nextNumber = 1;
   /** Files of the tree below that somebody has, by device and number. */
-  readonly #known = new Remembered<string, MemoryInode>();
+  private readonly known = new Remembered<string, MemoryInode>();
   /** Those that are not as they are below any more. */
-  readonly #kept = new Set<MemoryInode>();
+  private readonly kept = new Set<MemoryInode>();
 
   constructor(vfs: Vfs, options: MemoryOptions = {}) {
     this.type = options.type ?? "tmpfs";
     this.volatile = options.volatile ?? false;
     this.now = vfs.now;
     this.likeDisk = options.lower !== undefined;
-    this.#mostPages = Math.ceil((options.most ?? DEFAULT_MOST) / PAGE_SIZE);
+    this.mostPages = Math.ceil((options.most ?? DEFAULT_MOST) / PAGE_SIZE);
     const { lower } = options;
     this.dev = lower?.stat.dev ?? vfs.anonymousDevice();
     // Numbers of new files must not meet those of the tree below.
-    if (lower !== undefined) this.#nextNumber = 2 ** 40;
+    if (lower !== undefined) this.nextNumber = 2 ** 40;
     this.root =
       lower === undefined
         ? new MemoryDirectory(this, {
@@ -67,8 +67,8 @@ export class MemoryFileSystem implements FileSystem {
   }
 
   newNumber(): number {
-    this.#inodes += 1;
-    return this.#nextNumber++;
+    this.inodes += 1;
+    return this.nextNumber++;
   }
 
   make(source: NewInode | Lower): MemoryInode {
@@ -78,40 +78,40 @@ export class MemoryFileSystem implements FileSystem {
 
   fromLower(lower: Lower): MemoryInode {
     const key = `${lower.stat.dev}:${lower.stat.ino}`;
-    const known = this.#known.get(key);
+    const known = this.known.get(key);
     if (known !== undefined) return known;
     const inode = this.make(lower);
-    this.#known.set(key, inode);
+    this.known.set(key, inode);
     return inode;
   }
 
   keep(inode: MemoryInode): void {
-    this.#kept.add(inode);
+    this.kept.add(inode);
   }
 
   drop(inode: MemoryInode): void {
-    this.#inodes -= 1;
-    this.#kept.delete(inode);
+    this.inodes -= 1;
+    this.kept.delete(inode);
   }
 
   reserve(pages: number): void {
-    if (this.#pages + pages > this.#mostPages) throw new Errno(E.NOSPC);
-    this.#pages += pages;
+    if (this.pages + pages > this.mostPages) throw new Errno(E.NOSPC);
+    this.pages += pages;
   }
 
   release(pages: number): void {
-    this.#pages = Math.max(0, this.#pages - pages);
+    this.pages = Math.max(0, this.pages - pages);
   }
 
   statfs(): StatFs {
-    const free = Math.max(0, this.#mostPages - this.#pages);
+    const free = Math.max(0, this.mostPages - this.pages);
     return {
       type: TMPFS_MAGIC,
       blockSize: PAGE_SIZE,
-      blocks: this.#mostPages,
+      blocks: this.mostPages,
       free,
       available: free,
-      files: 2 ** 20 + this.#inodes,
+      files: 2 ** 20 + this.inodes,
       freeFiles: 2 ** 20,
       nameLength: 255,
     };

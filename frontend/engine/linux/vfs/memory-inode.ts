@@ -27,20 +27,20 @@ export class MemoryInode extends FsInode {
   readonly atime: Time;
   mtime: Time;
   ctime: Time;
-  readonly #dev: number;
-  #accessTime: Time;
-  #size: number;
-  #target: ByteString;
-  readonly #pages = new Pages();
-  #forgotten = false;
-  #xattrs: Map<ByteString, Uint8Array> | undefined;
+  private readonly dev: number;
+  private accessTime: Time;
+  private length: number;
+  private target: ByteString;
+  private readonly pages = new Pages();
+  private forgotten = false;
+  private xattrs: Map<ByteString, Uint8Array> | undefined;
   /** F_SEAL_* of a memfd; undefined: no memfd. */
   seals: number | undefined;
   readonly lower: Lower | undefined;
   /** Up to here a page that is not in memory is the lower file's. */
-  #lowerSize = 0;
+  private lowerSize = 0;
   /** Pages of the lower file that were handed out and not written: one object for each as long as anybody has it. */
-  #handedOut: Map<number, WeakRef<Uint8Array>> | undefined;
+  private handedOut: Map<number, WeakRef<Uint8Array>> | undefined;
 
   constructor(fs: MemoryFileSystem, source: NewInode | Lower) {
     super();
@@ -49,41 +49,41 @@ export class MemoryInode extends FsInode {
       const { stat } = source;
       this.lower = source;
       this.ino = stat.ino;
-      this.#dev = stat.dev;
+      this.dev = stat.dev;
       this.mode = stat.mode;
       this.uid = stat.uid;
       this.gid = stat.gid;
       this.rdev = stat.rdev;
       this.nlink = stat.nlink;
-      this.#size = stat.size;
-      this.#lowerSize = this.isRegular ? stat.size : 0;
-      this.#target = "";
-      this.atime = this.#accessTime = stat.atime;
+      this.length = stat.size;
+      this.lowerSize = this.isRegular ? stat.size : 0;
+      this.target = "";
+      this.atime = this.accessTime = stat.atime;
       this.mtime = stat.mtime;
       this.ctime = stat.ctime;
     } else {
       this.ino = fs.newNumber();
-      this.#dev = fs.dev;
+      this.dev = fs.dev;
       this.mode = source.mode;
       this.uid = source.uid;
       this.gid = source.gid;
       this.rdev = source.rdev ?? 0;
       this.nlink = 1;
-      this.#target = source.target ?? "";
-      this.#size = this.#target.length;
-      this.atime = this.mtime = this.ctime = this.#accessTime = fs.now();
+      this.target = source.target ?? "";
+      this.length = this.target.length;
+      this.atime = this.mtime = this.ctime = this.accessTime = fs.now();
     }
   }
 
   get size(): number {
-    return this.#size;
+    return this.length;
   }
 
   stat(): Stat {
-    const pages = this.#pages.map.size;
+    const pages = this.pages.map.size;
     const lowerBlocks = this.lower?.stat.blocks ?? 0;
     return {
-      dev: this.#dev,
+      dev: this.dev,
       ino: this.ino,
       mode: this.mode,
       nlink: this.nlink,
@@ -92,8 +92,8 @@ export class MemoryInode extends FsInode {
       rdev: this.rdev,
       size: this.size,
       blksize: PAGE_SIZE,
-      blocks: Math.max(pages * (PAGE_SIZE / 512), this.#lowerSize > 0 || !this.isRegular ? lowerBlocks : 0),
-      atime: this.#accessTime,
+      blocks: Math.max(pages * (PAGE_SIZE / 512), this.lowerSize > 0 || !this.isRegular ? lowerBlocks : 0),
+      atime: this.accessTime,
       mtime: this.mtime,
       ctime: this.ctime,
     };
@@ -119,110 +119,110 @@ export class MemoryInode extends FsInode {
   }
 
   override forget(): void {
-    if (this.#forgotten) return;
-    this.#forgotten = true;
+    if (this.forgotten) return;
+    this.forgotten = true;
     this.fs.drop(this);
-    this.fs.release(this.#pages.map.size);
-    this.#pages.map.clear();
-    this.#lowerSize = 0;
+    this.fs.release(this.pages.map.size);
+    this.pages.map.clear();
+    this.lowerSize = 0;
   }
 
   override readlink(): ByteString {
     if ((this.mode & S_IFMT) !== S_IFLNK) throw new Errno(E.INVAL);
-    return this.lower === undefined ? this.#target : this.lower.readlink();
+    return this.lower === undefined ? this.target : this.lower.readlink();
   }
 
   override read(position: number, into: Uint8Array): number {
     const length = Math.min(into.length, Math.max(0, this.size - position));
     const whole = into.subarray(0, length);
     // What no page in memory hides is read in one go.
-    if (this.#pages.map.size === 0) {
-      const count = position < this.#lowerSize ? this.#readLower(position, whole) : 0;
+    if (this.pages.map.size === 0) {
+      const count = position < this.lowerSize ? this.readLower(position, whole) : 0;
       whole.fill(0, count);
       return length;
     }
     eachPage(position, length, (index, at, done, count) => {
       const piece = whole.subarray(done, done + count);
-      const page = this.#pages.get(index);
+      const page = this.pages.get(index);
       if (page !== undefined) piece.set(page.subarray(at, at + count));
-      else piece.fill(0, this.#readLower(position + done, piece));
+      else piece.fill(0, this.readLower(position + done, piece));
     });
     return length;
   }
 
-  #readLower(position: number, into: Uint8Array): number {
-    const length = Math.min(into.length, this.#lowerSize - position);
+  private readLower(position: number, into: Uint8Array): number {
+    const length = Math.min(into.length, this.lowerSize - position);
     return length <= 0 || this.lower === undefined ? 0 : this.lower.read(position, into.subarray(0, length));
   }
 
   override write(position: number, from: Uint8Array): number {
     if (position + from.length > MOST_SIZE) throw new Errno(E.FBIG);
     if (from.length === 0) return 0;
-    this.#mustBeUnsealed(F_SEAL_WRITE | F_SEAL_FUTURE_WRITE);
-    if (position + from.length > this.size) this.#mustBeUnsealed(F_SEAL_GROW);
+    this.mustBeUnsealed(F_SEAL_WRITE | F_SEAL_FUTURE_WRITE);
+    if (position + from.length > this.size) this.mustBeUnsealed(F_SEAL_GROW);
     const first = Math.floor(position / PAGE_SIZE);
     const last = Math.floor((position + from.length - 1) / PAGE_SIZE);
-    this.#reserve(first, last);
+    this.reserve(first, last);
     eachPage(position, from.length, (index, at, done, count) => {
-      const page = count === PAGE_SIZE ? this.#pages.ensure(index) : this.#own(index);
+      const page = count === PAGE_SIZE ? this.pages.ensure(index) : this.own(index);
       page.set(from.subarray(done, done + count), at);
     });
-    this.#size = Math.max(this.#size, position + from.length);
+    this.length = Math.max(this.length, position + from.length);
     this.version += 1;
     this.touch();
     return from.length;
   }
 
-  #mustBeUnsealed(seals: number): void {
+  private mustBeUnsealed(seals: number): void {
     if (((this.seals ?? 0) & seals) !== 0) throw new Errno(E.PERM);
   }
 
   /** Room for those pages, or ENOSPC. */
-  #reserve(first: number, last: number): void {
+  private reserve(first: number, last: number): void {
     let missing = 0;
-    for (let index = first; index <= last; index += 1) if (this.#pages.get(index) === undefined) missing += 1;
+    for (let index = first; index <= last; index += 1) if (this.pages.get(index) === undefined) missing += 1;
     this.fs.reserve(missing);
   }
 
   /** The page in memory, with what it was below. */
-  #own(index: number): Uint8Array {
-    const there = this.#pages.get(index);
+  private own(index: number): Uint8Array {
+    const there = this.pages.get(index);
     if (there !== undefined) return there;
-    const handed = this.#handedOut?.get(index)?.deref();
+    const handed = this.handedOut?.get(index)?.deref();
     if (handed !== undefined) {
-      this.#pages.map.set(index, handed);
+      this.pages.map.set(index, handed);
       return handed;
     }
-    const page = this.#pages.ensure(index);
-    this.#readLower(index * PAGE_SIZE, page);
+    const page = this.pages.ensure(index);
+    this.readLower(index * PAGE_SIZE, page);
     return page;
   }
 
   override truncate(size: number): void {
     if (size > MOST_SIZE) throw new Errno(E.FBIG);
-    if (size > this.size) this.#mustBeUnsealed(F_SEAL_GROW);
+    if (size > this.size) this.mustBeUnsealed(F_SEAL_GROW);
     if (size < this.size) {
-      this.#mustBeUnsealed(F_SEAL_SHRINK);
+      this.mustBeUnsealed(F_SEAL_SHRINK);
       const edge = size % PAGE_SIZE;
-      if (edge !== 0 && size < this.#lowerSize) {
+      if (edge !== 0 && size < this.lowerSize) {
         const index = Math.floor(size / PAGE_SIZE);
-        this.#reserve(index, index);
-        this.#own(index);
+        this.reserve(index, index);
+        this.own(index);
       }
-      this.#drop(size, this.size);
-      this.#lowerSize = Math.min(this.#lowerSize, size);
-      this.#handedOut = undefined;
+      this.discard(size, this.size);
+      this.lowerSize = Math.min(this.lowerSize, size);
+      this.handedOut = undefined;
     }
-    this.#size = size;
+    this.length = size;
     this.version += 1;
     this.touch();
   }
 
   /** Zeros in memory; what is below is not looked at. */
-  #drop(start: number, end: number): void {
-    const before = this.#pages.map.size;
-    this.#pages.clear(start, end);
-    this.fs.release(before - this.#pages.map.size);
+  private discard(start: number, end: number): void {
+    const before = this.pages.map.size;
+    this.pages.clear(start, end);
+    this.fs.release(before - this.pages.map.size);
   }
 
   override fallocate(mode: number, offset: number, length: number): void {
@@ -233,91 +233,91 @@ export class MemoryInode extends FsInode {
       throw new Errno(E.OPNOTSUPP);
     }
     if (end > MOST_SIZE) throw new Errno(E.FBIG);
-    if (action !== 0) this.#mustBeUnsealed(F_SEAL_WRITE | F_SEAL_FUTURE_WRITE);
-    if (end > this.size && !keep) this.#mustBeUnsealed(F_SEAL_GROW);
-    if (action !== 0) this.#zero(offset, Math.min(end, this.size));
-    if (action !== FALLOC_FL_PUNCH_HOLE && !keep && end > this.size) this.#size = end;
+    if (action !== 0) this.mustBeUnsealed(F_SEAL_WRITE | F_SEAL_FUTURE_WRITE);
+    if (end > this.size && !keep) this.mustBeUnsealed(F_SEAL_GROW);
+    if (action !== 0) this.zero(offset, Math.min(end, this.size));
+    if (action !== FALLOC_FL_PUNCH_HOLE && !keep && end > this.size) this.length = end;
     this.version += 1;
     this.touch();
   }
 
-  #zero(start: number, end: number): void {
+  private zero(start: number, end: number): void {
     if (start >= end) return;
-    if (start < this.#lowerSize) {
+    if (start < this.lowerSize) {
       const first = Math.floor(start / PAGE_SIZE);
-      const last = Math.floor((Math.min(end, this.#lowerSize) - 1) / PAGE_SIZE);
-      this.#reserve(first, last);
+      const last = Math.floor((Math.min(end, this.lowerSize) - 1) / PAGE_SIZE);
+      this.reserve(first, last);
       for (let index = first; index <= last; index += 1) {
-        const page = this.#own(index);
+        const page = this.own(index);
         page.fill(0, Math.max(0, start - index * PAGE_SIZE), Math.min(PAGE_SIZE, end - index * PAGE_SIZE));
       }
       start = Math.min(end, (last + 1) * PAGE_SIZE);
     }
-    this.#drop(start, end);
+    this.discard(start, end);
   }
 
   override seek(offset: number, hole: boolean): number | undefined {
     const last = Math.ceil(this.size / PAGE_SIZE);
     for (let index = Math.floor(offset / PAGE_SIZE); index < last; index += 1) {
-      const data = this.#pages.get(index) !== undefined || index * PAGE_SIZE < this.#lowerSize;
+      const data = this.pages.get(index) !== undefined || index * PAGE_SIZE < this.lowerSize;
       if (data !== hole) return Math.max(offset, index * PAGE_SIZE);
     }
     return hole ? this.size : undefined;
   }
 
   override page(index: number): Uint8Array {
-    const there = this.#pages.get(index);
+    const there = this.pages.get(index);
     if (there !== undefined) return there;
     // A hole is filled: who maps it shared may write to it.
-    if (index * PAGE_SIZE >= this.#lowerSize) {
+    if (index * PAGE_SIZE >= this.lowerSize) {
       if (index * PAGE_SIZE >= this.size) return new Uint8Array(PAGE_SIZE);
       this.fs.reserve(1);
-      return this.#pages.ensure(index);
+      return this.pages.ensure(index);
     }
-    const handed = this.#handedOut?.get(index)?.deref();
+    const handed = this.handedOut?.get(index)?.deref();
     if (handed !== undefined) return handed;
     const page = new Uint8Array(PAGE_SIZE);
-    this.#readLower(index * PAGE_SIZE, page);
-    this.#handedOut ??= new Map();
-    this.#handedOut.set(index, new WeakRef(page));
+    this.readLower(index * PAGE_SIZE, page);
+    this.handedOut ??= new Map();
+    this.handedOut.set(index, new WeakRef(page));
     return page;
   }
 
   override pageDirtied(index: number): void {
     this.mtime = this.ctime = this.fs.now();
     if (index * PAGE_SIZE < this.size) {
-      const page = this.#own(index);
+      const page = this.own(index);
       if ((index + 1) * PAGE_SIZE > this.size) page.fill(0, this.size - index * PAGE_SIZE);
     }
     this.changed();
   }
 
   override accessed(): void {
-    this.#accessTime = this.fs.now();
+    this.accessTime = this.fs.now();
   }
 
   override setattr(attributes: Attributes): void {
     if (attributes.mode !== undefined) this.mode = (this.mode & S_IFMT) | (attributes.mode & 0o7777);
     this.uid = attributes.uid ?? this.uid;
     this.gid = attributes.gid ?? this.gid;
-    this.#accessTime = attributes.atime ?? this.#accessTime;
+    this.accessTime = attributes.atime ?? this.accessTime;
     this.mtime = attributes.mtime ?? this.mtime;
     this.ctime = this.fs.now();
     this.changed();
   }
 
   override getxattr(name: ByteString): Uint8Array | undefined {
-    return this.#xattrs?.get(name);
+    return this.xattrs?.get(name);
   }
 
   override setxattr(name: ByteString, value: Uint8Array | undefined): void {
-    if (value !== undefined) (this.#xattrs ??= new Map()).set(name, value.slice());
-    else if (this.#xattrs?.delete(name) !== true) throw new Errno(E.NODATA);
+    if (value !== undefined) (this.xattrs ??= new Map()).set(name, value.slice());
+    else if (this.xattrs?.delete(name) !== true) throw new Errno(E.NODATA);
     this.ctime = this.fs.now();
     this.changed();
   }
 
   override listxattr(): ByteString[] {
-    return [...(this.#xattrs?.keys() ?? [])];
+    return [...(this.xattrs?.keys() ?? [])];
   }
 }

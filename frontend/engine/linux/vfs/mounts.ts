@@ -22,7 +22,7 @@ export class Mount {
   readonly at: Location | undefined;
   readonly source: ByteString;
   flags: number;
-  readonly #mounted = new Map<Dentry, Mount>();
+  private readonly mounted = new Map<Dentry, Mount>();
 
   constructor(
     vfs: Vfs,
@@ -47,20 +47,20 @@ export class Mount {
   }
 
   mountedAt(dentry: Dentry): Mount | undefined {
-    return this.#mounted.size === 0 ? undefined : this.#mounted.get(dentry);
+    return this.mounted.size === 0 ? undefined : this.mounted.get(dentry);
   }
 
   /** For vfs.ts. */
   attach(mount: Mount): void {
-    this.#mounted.set(mount.at!.dentry, mount);
+    this.mounted.set(mount.at!.dentry, mount);
   }
 
   detach(mount: Mount): void {
-    this.#mounted.delete(mount.at!.dentry);
+    this.mounted.delete(mount.at!.dentry);
   }
 
   get busy(): boolean {
-    return this.#mounted.size > 0;
+    return this.mounted.size > 0;
   }
 }
 

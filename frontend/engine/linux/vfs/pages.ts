@@ -26,13 +26,13 @@ export class Pages {
     const last = Math.floor((end - 1) / PAGE_SIZE);
     if (last - first > this.map.size) {
       for (const index of [...this.map.keys()])
-        if (index >= first && index <= last) this.#clearIn(index, start, end);
+        if (index >= first && index <= last) this.clearIn(index, start, end);
     } else {
-      for (let index = first; index <= last; index += 1) this.#clearIn(index, start, end);
+      for (let index = first; index <= last; index += 1) this.clearIn(index, start, end);
     }
   }
 
-  #clearIn(index: number, start: number, end: number): void {
+  private clearIn(index: number, start: number, end: number): void {
     const from = Math.max(0, start - index * PAGE_SIZE);
     const to = Math.min(PAGE_SIZE, end - index * PAGE_SIZE);
     if (from === 0 && to === PAGE_SIZE) this.map.delete(index);

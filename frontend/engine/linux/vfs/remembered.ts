@@ -1,48 +1,48 @@
 /** A cache of objects that must be one for each key while anybody has them, and may go when nobody does. */
 
 export class Remembered<K, V extends object> {
-  readonly #entries = new Map<K, WeakRef<V>>();
-  #sweepAt = 1024;
+  private readonly entries = new Map<K, WeakRef<V>>();
+  private sweepAt = 1024;
 
   get(key: K): V | undefined {
-    return this.#entries.get(key)?.deref();
+    return this.entries.get(key)?.deref();
   }
 
   set(key: K, value: V): void {
-    this.#entries.set(key, new WeakRef(value));
-    if (this.#entries.size >= this.#sweepAt) this.#sweep();
+    this.entries.set(key, new WeakRef(value));
+    if (this.entries.size >= this.sweepAt) this.sweep();
   }
 
   delete(key: K): void {
-    this.#entries.delete(key);
+    this.entries.delete(key);
   }
 
   *values(): Iterable<V> {
-    for (const reference of this.#entries.values()) {
+    for (const reference of this.entries.values()) {
       const value = reference.deref();
       if (value !== undefined) yield value;
     }
   }
 
-  #sweep(): void {
-    for (const [key, reference] of this.#entries) {
-      if (reference.deref() === undefined) this.#entries.delete(key);
+  private sweep(): void {
+    for (const [key, reference] of this.entries) {
+      if (reference.deref() === undefined) this.entries.delete(key);
     }
-    this.#sweepAt = Math.max(1024, this.#entries.size * 2);
+    this.sweepAt = Math.max(1024, this.entries.size * 2);
   }
 }
 
 /** Keeps what was used lately from being collected. */
 export class Recent<V> {
-  readonly #ring: (V | undefined)[];
-  #next = 0;
+  private readonly ring: (V | undefined)[];
+  private next = 0;
 
   constructor(size: number) {
-    this.#ring = new Array<V | undefined>(size);
+    this.ring = new Array<V | undefined>(size);
   }
 
   use(value: V): void {
-    this.#ring[this.#next] = value;
-    this.#next = (this.#next + 1) % this.#ring.length;
+    this.ring[this.next] = value;
+    this.next = (this.next + 1) % this.ring.length;
   }
 }

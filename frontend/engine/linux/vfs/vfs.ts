@@ -18,21 +18,21 @@ export class Vfs {
   devpts: MemoryFileSystem | undefined;
   /** Where memfds are. */
   hidden: Mount | undefined;
-  #nextMount = 20;
+  private nextMount = 20;
   /** Minor numbers of file systems without a device; below are the pseudo file systems' of io/. */
-  #nextDevice = 0x20;
-  readonly #now: () => Time;
+  private nextDevice = 0x20;
+  private readonly clock: () => Time;
 
   constructor(now: () => Time) {
-    this.#now = now;
+    this.clock = now;
   }
 
   /** Time of day, for files. */
-  now = (): Time => this.#now();
+  now = (): Time => this.clock();
 
   /** A device number for a file system without a device. */
   anonymousDevice(): number {
-    return this.#nextDevice++;
+    return this.nextDevice++;
   }
 
   /** The root of the first file system with what is mounted over it. */
@@ -48,7 +48,7 @@ export class Vfs {
     if (at !== undefined && at.dentry.inode.isDirectory !== top.inode.isDirectory) {
       throw new Errno(E.NOTDIR);
     }
-    const mount = new Mount(this, this.#nextMount++, fs, top, at, source, flags);
+    const mount = new Mount(this, this.nextMount++, fs, top, at, source, flags);
     at?.mount.attach(mount);
     this.mounts.push(mount);
     return mount;

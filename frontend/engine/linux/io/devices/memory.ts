@@ -25,28 +25,28 @@ const ENTROPY = 256;
 export class MemoryDeviceFile extends PseudoFile {
   readonly name: string;
   readonly seekable = true;
-  readonly #kind: MemoryDevice;
-  readonly #kernel: Kernel;
+  private readonly kind: MemoryDevice;
+  private readonly kernel: Kernel;
 
   constructor(kind: MemoryDevice, kernel: Kernel, inode: Inode, flags: number, name: string) {
     super(inode, flags);
-    this.#kind = kind;
-    this.#kernel = kernel;
+    this.kind = kind;
+    this.kernel = kernel;
     this.name = name;
     inode.hold();
   }
 
   override read(_task: Task, into: Uint8Array): number {
     this.mustRead();
-    if (this.#kind === "null") return 0;
-    if (this.#kind === "random") this.#kernel.random(into);
+    if (this.kind === "null") return 0;
+    if (this.kind === "random") this.kernel.random(into);
     else into.fill(0);
     return into.length;
   }
 
   override write(_task: Task, from: Uint8Array): number {
     this.mustWrite();
-    if (this.#kind === "full" && from.length > 0) throw new Errno(E.NOSPC);
+    if (this.kind === "full" && from.length > 0) throw new Errno(E.NOSPC);
     return from.length;
   }
 
@@ -55,7 +55,7 @@ export class MemoryDeviceFile extends PseudoFile {
   }
 
   override ioctl(task: Task, request: number, argument: number): number {
-    if (this.#kind === "random") {
+    if (this.kind === "random") {
       switch (request >>> 0) {
         case RNDGETENTCNT:
           task.memory.setU32(argument, ENTROPY);

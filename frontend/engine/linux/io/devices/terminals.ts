@@ -55,39 +55,39 @@ const TTY_GROUP = 5;
 
 /** All ptys of a machine: makes them, gives them names in devpts, takes them away. */
 export class PtyDevices implements Ptys {
-  readonly #machine: IoMachine;
-  readonly #fs: FileSystem;
+  private readonly machine: IoMachine;
+  private readonly fs: FileSystem;
 
   constructor(machine: IoMachine, fs: FileSystem) {
-    this.#machine = machine;
-    this.#fs = fs;
+    this.machine = machine;
+    this.fs = fs;
   }
 
   openMaster(task: Task, inode: Inode, flags: number, name: ByteString): OpenFile {
-    const pty = this.#machine.newPty();
+    const pty = this.machine.newPty();
     if (pty === undefined) throw new Errno(E.NOSPC);
     const rdev = makeDevice(PTS_MAJOR, pty.index);
     const uid = task.process.credentials.fsuid;
-    this.#fs.root.create(String(pty.index), { mode: S_IFCHR | 0o620, uid, gid: TTY_GROUP, rdev });
+    this.fs.root.create(String(pty.index), { mode: S_IFCHR | 0o620, uid, gid: TTY_GROUP, rdev });
     return new MasterFile(pty, this, inode, flags, name);
   }
 
   openSide(task: Task, index: number, inode: Inode, flags: number, name: ByteString): OpenFile {
-    const pty = this.#machine.ptys.get(index);
+    const pty = this.machine.ptys.get(index);
     if (pty === undefined) throw new Errno(E.IO);
     return openTerminal(task, pty, inode, flags, name);
   }
 
   openPeer(task: Task, pty: Pty, flags: number): OpenFile {
-    const inode = this.#fs.root.lookup(String(pty.index));
+    const inode = this.fs.root.lookup(String(pty.index));
     if (inode === undefined) throw new Errno(E.IO);
     return openTerminal(task, pty, inode, flags, `/dev/pts/${pty.index}`);
   }
 
   masterClosed(pty: Pty): void {
-    this.#machine.ptys.delete(pty.index);
+    this.machine.ptys.delete(pty.index);
     const name = String(pty.index);
-    const inode = this.#fs.root.lookup(name);
-    if (inode !== undefined) this.#fs.root.unlink(name, inode);
+    const inode = this.fs.root.lookup(name);
+    if (inode !== undefined) this.fs.root.unlink(name, inode);
   }
 }

@@ -80,7 +80,7 @@ function address(family: number): Uint8Array {
 }
 
 export class NetlinkSocket extends DatagramSocket {
-  #port = 0;
+  private port = 0;
 
   constructor(task: Task, type: number, flags = 0) {
     super(task, AF_NETLINK, type, 0, flags);
@@ -90,18 +90,18 @@ export class NetlinkSocket extends DatagramSocket {
     if (name.length < 12) throw new Errno(E.INVAL);
     const view = new DataView(name.buffer, name.byteOffset);
     if (view.getUint16(0, true) !== AF_NETLINK) throw new Errno(E.INVAL);
-    this.#port = view.getUint32(4, true) || task.process.pid;
+    this.port = view.getUint32(4, true) || task.process.pid;
   }
 
   connect(task: Task): void {
-    this.#port ||= task.process.pid;
+    this.port ||= task.process.pid;
   }
 
   /** Every message in it is a request; the answers are there at once. */
   send(task: Task, message: Outgoing): number {
     const { bytes } = message;
     message.rights.forEach(dropFile);
-    this.#port ||= task.process.pid;
+    this.port ||= task.process.pid;
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     for (let at = 0; at + HEADER <= bytes.length;) {
       const length = view.getUint32(at, true);
@@ -111,14 +111,14 @@ export class NetlinkSocket extends DatagramSocket {
       const sequence = view.getUint32(at + 8, true);
       const family = length > HEADER ? view.getUint8(at + HEADER) : 0;
       if ((flags & NLM_F_REQUEST) !== 0) {
-        this.#answer(type, flags, sequence, family, bytes.slice(at, at + HEADER));
+        this.answer(type, flags, sequence, family, bytes.slice(at, at + HEADER));
       }
       at += (length + 3) & ~3;
     }
     return bytes.length;
   }
 
-  #answer(type: number, flags: number, sequence: number, family: number, request: Uint8Array): void {
+  private answer(type: number, flags: number, sequence: number, family: number, request: Uint8Array): void {
     const dump = (flags & NLM_F_DUMP) !== 0;
     const found: { type: number; body: Uint8Array }[] = [];
     let error = 0;
@@ -133,27 +133,27 @@ export class NetlinkSocket extends DatagramSocket {
     }
     const multi = dump ? NLM_F_MULTI : 0;
     if (error === 0) {
-      const messages = found.map((one) => this.#message(one.type, multi, sequence, one.body));
-      if (messages.length > 0) this.#give(concat(...messages));
-      if (dump) return this.#give(this.#message(NLMSG_DONE, multi, sequence, u32(0)));
+      const messages = found.map((one) => this.message(one.type, multi, sequence, one.body));
+      if (messages.length > 0) this.give(concat(...messages));
+      if (dump) return this.give(this.message(NLMSG_DONE, multi, sequence, u32(0)));
       if ((flags & NLM_F_ACK) === 0) return;
     }
-    this.#give(this.#message(NLMSG_ERROR, 0, sequence, concat(u32(-error), request)));
+    this.give(this.message(NLMSG_ERROR, 0, sequence, concat(u32(-error), request)));
   }
 
-  #message(type: number, flags: number, sequence: number, body: Uint8Array): Uint8Array {
+  private message(type: number, flags: number, sequence: number, body: Uint8Array): Uint8Array {
     const bytes = new Uint8Array((HEADER + body.length + 3) & ~3);
     const view = new DataView(bytes.buffer);
     view.setUint32(0, HEADER + body.length, true);
     view.setUint16(4, type, true);
     view.setUint16(6, flags, true);
     view.setUint32(8, sequence, true);
-    view.setUint32(12, this.#port, true);
+    view.setUint32(12, this.port, true);
     bytes.set(body, HEADER);
     return bytes;
   }
 
-  #give(bytes: Uint8Array): void {
+  private give(bytes: Uint8Array): void {
     this.deliver({ bytes, from: name(0), rights: [], credentials: { pid: 0, uid: 0, gid: 0 } });
   }
 
@@ -162,7 +162,7 @@ export class NetlinkSocket extends DatagramSocket {
   }
 
   localName(): Uint8Array {
-    return name(this.#port);
+    return name(this.port);
   }
 
   peerName(): Uint8Array {

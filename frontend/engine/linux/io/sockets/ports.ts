@@ -17,61 +17,61 @@ interface Bound extends InetAddress {
 }
 
 export class Ports {
-  readonly #bound = new Map<number, Bound[]>();
-  #nextEphemeral = 0;
+  private readonly bound = new Map<number, Bound[]>();
+  private nextEphemeral = 0;
 
   /** Port 0: a free one is chosen. Returns the port. */
   bind(task: Task, socket: Socket, { host, port }: InetAddress): number {
     if (port !== 0 && port < FIRST_UNPRIVILEGED && task.process.credentials.euid !== 0) {
       throw new Errno(E.ACCES);
     }
-    const chosen = port === 0 ? this.#choose(task.process.kernel, socket, host) : port;
-    if (port !== 0 && this.#conflicts(socket, host, port)) throw new Errno(E.ADDRINUSE);
-    this.#add(socket, { host, port: chosen });
+    const chosen = port === 0 ? this.choose(task.process.kernel, socket, host) : port;
+    if (port !== 0 && this.conflicts(socket, host, port)) throw new Errno(E.ADDRINUSE);
+    this.add(socket, { host, port: chosen });
     return chosen;
   }
 
   /** The accepted side of a connection shares its listener's port and keeps it in use. */
   share(socket: Socket, address: InetAddress): void {
-    this.#add(socket, address);
+    this.add(socket, address);
   }
 
-  #add(socket: Socket, { host, port }: InetAddress): void {
-    const there = this.#bound.get(port);
-    if (there === undefined) this.#bound.set(port, [{ socket, host, port }]);
+  private add(socket: Socket, { host, port }: InetAddress): void {
+    const there = this.bound.get(port);
+    if (there === undefined) this.bound.set(port, [{ socket, host, port }]);
     else there.push({ socket, host, port });
   }
 
   unbind(socket: Socket, port: number): void {
-    const rest = (this.#bound.get(port) ?? []).filter((bound) => bound.socket !== socket);
-    if (rest.length > 0) this.#bound.set(port, rest);
-    else this.#bound.delete(port);
+    const rest = (this.bound.get(port) ?? []).filter((bound) => bound.socket !== socket);
+    if (rest.length > 0) this.bound.set(port, rest);
+    else this.bound.delete(port);
   }
 
-  #choose(kernel: Kernel, socket: Socket, host: string): number {
+  private choose(kernel: Kernel, socket: Socket, host: string): number {
     const count = LAST_EPHEMERAL - FIRST_EPHEMERAL + 1;
-    if (this.#nextEphemeral === 0) {
+    if (this.nextEphemeral === 0) {
       const random = new Uint8Array(2);
       kernel.random(random);
-      this.#nextEphemeral = (random[0]! | (random[1]! << 8)) % count;
+      this.nextEphemeral = (random[0]! | (random[1]! << 8)) % count;
     }
     for (let i = 0; i < count; i += 1) {
-      this.#nextEphemeral = (this.#nextEphemeral + 1) % count;
-      const port = FIRST_EPHEMERAL + this.#nextEphemeral;
-      if (!this.#bound.has(port) || !this.#conflicts(socket, host, port)) return port;
+      this.nextEphemeral = (this.nextEphemeral + 1) % count;
+      const port = FIRST_EPHEMERAL + this.nextEphemeral;
+      if (!this.bound.has(port) || !this.conflicts(socket, host, port)) return port;
     }
     throw new Errno(E.ADDRINUSE);
   }
 
-  #conflicts(socket: Socket, host: string, port: number): boolean {
-    return (this.#bound.get(port) ?? []).some(
+  private conflicts(socket: Socket, host: string, port: number): boolean {
+    return (this.bound.get(port) ?? []).some(
       (other) => overlap(socket, host, other.socket, other.host) && !together(socket, other.socket),
     );
   }
 
   /** Before a socket that shares its port begins to listen: nobody else may listen there. */
   mustListenAlone(socket: Socket, { host, port }: InetAddress): void {
-    const other = (this.#bound.get(port) ?? []).some(
+    const other = (this.bound.get(port) ?? []).some(
       (bound) =>
         bound.socket !== socket &&
         bound.socket.listening &&
@@ -84,7 +84,7 @@ export class Ports {
   /** Who gets what is sent to that address: the most particular one that `takes` it. */
   find({ host, port }: InetAddress, takes: (socket: Socket) => boolean): Socket | undefined {
     let best: Bound | undefined;
-    for (const bound of this.#bound.get(port) ?? []) {
+    for (const bound of this.bound.get(port) ?? []) {
       if (!takes(bound.socket) || !reaches(bound, host)) continue;
       if (best === undefined || rank(bound, host) > rank(best, host)) best = bound;
     }

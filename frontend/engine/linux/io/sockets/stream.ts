@@ -19,15 +19,15 @@ export abstract class StreamSocket extends Socket {
   /** Connections that nobody has accepted yet. */
   accepts: StreamSocket[] = [];
   /** Who would connect once there is room in `accepts`. */
-  readonly #candidates: StreamSocket[] = [];
+  private readonly candidates: StreamSocket[] = [];
   /** A connect has not been answered, or with EINPROGRESS: its end has not been told. */
-  #unannounced = false;
+  private unannounced = false;
   backlog = 0;
   /** The other side sends no more; its data may still be here. */
   peerEnded = false;
   /** The other side is gone altogether. */
   peerClosed = false;
-  #credentials: PeerCredentials | undefined;
+  private credentials: PeerCredentials | undefined;
 
   constructor(task: Task, domain: number, type: number, protocol: number, flags = 0) {
     super(task, domain, type, protocol, flags);
@@ -46,7 +46,7 @@ export abstract class StreamSocket extends Socket {
   }
 
   override get peerCredentials(): PeerCredentials | undefined {
-    return this.#credentials;
+    return this.credentials;
   }
 
   override listen(task: Task, backlog: number): void {
@@ -55,7 +55,7 @@ export abstract class StreamSocket extends Socket {
     // net.core.somaxconn.
     this.backlog = backlog < 0 ? 4096 : Math.min(backlog, 4096);
     this.state = "listening";
-    this.#credentials = credentialsOf(task);
+    this.credentials = credentialsOf(task);
     this.admit();
   }
 
@@ -64,17 +64,17 @@ export abstract class StreamSocket extends Socket {
 
   connect(task: Task, address: Uint8Array): void {
     if (this.state === "connected") {
-      if (!this.#unannounced) throw new Errno(E.ISCONN);
-      this.#unannounced = false;
+      if (!this.unannounced) throw new Errno(E.ISCONN);
+      this.unannounced = false;
       return;
     }
     if (this.state === "listening") throw new Errno(this.domain === N.AF_UNIX ? E.INVAL : E.ISCONN);
     if (this.state !== "connecting") {
       this.throwError();
-      this.#begin(task, address);
+      this.begin(task, address);
       // A TCP connect that may not wait learns of its end later.
       if (this.nonBlocking && this.domain !== N.AF_UNIX) {
-        this.#unannounced = true;
+        this.unannounced = true;
         throw new Errno(E.INPROGRESS);
       }
       this.throwError();
@@ -84,32 +84,32 @@ export abstract class StreamSocket extends Socket {
     if ((this.state as StreamState) === "connected") return;
     this.throwError();
     // Made again once it is connected, the call succeeds.
-    this.#unannounced = true;
+    this.unannounced = true;
     throw new Block([this.pollQueue]);
   }
 
-  #begin(task: Task, address: Uint8Array): void {
+  private begin(task: Task, address: Uint8Array): void {
     const listener = this.findListener(task, address);
-    this.#credentials = credentialsOf(task);
+    this.credentials = credentialsOf(task);
     if (listener === this || listener.accepts.length <= listener.backlog) {
-      this.#establish(task, listener);
+      this.establish(task, listener);
       return;
     }
     if (this.domain === N.AF_UNIX) this.wait(task, 0, this.sendTimeout, listener.pollQueue);
     this.state = "connecting";
-    this.#connector = task;
-    listener.#candidates.push(this);
+    this.connector = task;
+    listener.candidates.push(this);
   }
 
   /** Who called connect: its credentials go to the other side. */
-  #connector: Task | undefined;
+  private connector: Task | undefined;
 
-  #establish(task: Task, listener: StreamSocket): void {
+  private establish(task: Task, listener: StreamSocket): void {
     const server = listener.sibling(task);
     for (const [name, value] of listener.options) server.options.set(name, value);
     join(this, server);
-    server.#credentials = this.#credentials;
-    this.#credentials = listener.#credentials;
+    server.credentials = this.credentials;
+    this.credentials = listener.credentials;
     this.connectedTo(server, listener);
     listener.accepts.push(server);
     listener.pollQueue.wake(Infinity, READABLE);
@@ -118,9 +118,9 @@ export abstract class StreamSocket extends Socket {
 
   /** Lets those in who wait to connect. */
   protected admit(): void {
-    while (this.#candidates.length > 0 && this.accepts.length <= this.backlog) {
-      const candidate = this.#candidates.shift()!;
-      if (candidate.state === "connecting") candidate.#establish(candidate.#connector!, this);
+    while (this.candidates.length > 0 && this.accepts.length <= this.backlog) {
+      const candidate = this.candidates.shift()!;
+      if (candidate.state === "connecting") candidate.establish(candidate.connector!, this);
     }
   }
 
@@ -140,7 +140,7 @@ export abstract class StreamSocket extends Socket {
   /** Both ends of socketpair. */
   pairWith(task: Task, other: StreamSocket): void {
     join(this, other);
-    this.#credentials = other.#credentials = credentialsOf(task);
+    this.credentials = other.credentials = credentialsOf(task);
   }
 
   /** Bytes that may still be sent now. */
@@ -164,7 +164,7 @@ export abstract class StreamSocket extends Socket {
       if (records && bytes.length > this.sendBuffer) throw new Errno(E.MSGSIZE);
       if (done === 0) this.throwError();
       do {
-        if (this.writeShut || this.peerClosed) return this.#sendToNobody(task, done, bytes, flags);
+        if (this.writeShut || this.peerClosed) return this.sendToNobody(task, done, bytes, flags);
         const { peer } = this;
         if (this.state !== "connected" || peer === undefined) throw new Errno(this.unconnected());
         if (peer.readShut && this.domain === N.AF_UNIX) this.brokenPipe(task, flags);
@@ -191,9 +191,9 @@ export abstract class StreamSocket extends Socket {
   }
 
   /** TCP notices at the first send only that the other side is gone. */
-  #sendToNobody(task: Task, done: number, bytes: Uint8Array, flags: number): number {
-    if (!this.writeShut && this.domain !== N.AF_UNIX && !this.#reset) {
-      this.#reset = true;
+  private sendToNobody(task: Task, done: number, bytes: Uint8Array, flags: number): number {
+    if (!this.writeShut && this.domain !== N.AF_UNIX && !this.reset) {
+      this.reset = true;
       this.error = E.PIPE;
       this.pollQueue.wake();
       return bytes.length;
@@ -202,7 +202,7 @@ export abstract class StreamSocket extends Socket {
     return done > 0 ? done : this.brokenPipe(task, flags);
   }
 
-  #reset = false;
+  private reset = false;
 
   protected unconnected(): number {
     return E.NOTCONN;
@@ -289,7 +289,7 @@ export abstract class StreamSocket extends Socket {
   /** Nobody will accept those who wait. */
   protected stopListening(): void {
     for (const socket of this.accepts.splice(0)) dropFile(socket);
-    for (const candidate of this.#candidates.splice(0)) {
+    for (const candidate of this.candidates.splice(0)) {
       if (candidate.state !== "connecting") continue;
       candidate.state = "idle";
       candidate.error = E.CONNREFUSED;

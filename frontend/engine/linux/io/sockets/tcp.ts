@@ -19,36 +19,36 @@ import type { Ports } from "./ports.ts";
 import { StreamSocket } from "./stream.ts";
 
 export class TcpSocket extends StreamSocket {
-  readonly #ports: Ports;
-  #local: InetAddress | undefined;
-  #remote: InetAddress | undefined;
+  private readonly ports: Ports;
+  private local: InetAddress | undefined;
+  private remote: InetAddress | undefined;
 
   constructor(task: Task, domain: number, flags = 0) {
     super(task, domain, SOCK_STREAM, IPPROTO_TCP, flags);
-    this.#ports = ioMachine(task.process.kernel).tcp;
+    this.ports = ioMachine(task.process.kernel).tcp;
   }
 
-  get #any(): string {
+  private get any(): string {
     return this.domain === AF_INET ? ANY4 : ANY6;
   }
 
   override bind(task: Task, address: Uint8Array): void {
-    if (this.#local !== undefined) throw new Errno(E.INVAL);
+    if (this.local !== undefined) throw new Errno(E.INVAL);
     const wanted = parseInet(address, this.domain);
     if (!isLocal(wanted.host)) throw new Errno(E.ADDRNOTAVAIL);
-    this.#local = { host: wanted.host, port: this.#ports.bind(task, this, wanted) };
+    this.local = { host: wanted.host, port: this.ports.bind(task, this, wanted) };
   }
 
-  #bindAnywhere(task: Task): InetAddress {
-    if (this.#local === undefined) {
-      const wanted = { host: this.#any, port: 0 };
-      this.#local = { host: this.#any, port: this.#ports.bind(task, this, wanted) };
+  private bindAnywhere(task: Task): InetAddress {
+    if (this.local === undefined) {
+      const wanted = { host: this.any, port: 0 };
+      this.local = { host: this.any, port: this.ports.bind(task, this, wanted) };
     }
-    return this.#local;
+    return this.local;
   }
 
   protected mustListen(task: Task): void {
-    this.#ports.mustListenAlone(this, this.#bindAnywhere(task));
+    this.ports.mustListenAlone(this, this.bindAnywhere(task));
   }
 
   override connect(task: Task, address: Uint8Array): void {
@@ -63,16 +63,16 @@ export class TcpSocket extends StreamSocket {
   protected findListener(task: Task, address: Uint8Array): StreamSocket {
     const wanted = parseInet(address, this.domain);
     const to = { host: route(wanted.host), port: wanted.port };
-    const local = this.#bindAnywhere(task);
-    if (isAny(local.host)) this.#local = { host: sourceFor(to.host), port: local.port };
-    const found = this.#ports.find(to, (socket) => socket.listening);
+    const local = this.bindAnywhere(task);
+    if (isAny(local.host)) this.local = { host: sourceFor(to.host), port: local.port };
+    const found = this.ports.find(to, (socket) => socket.listening);
     if (found === undefined) {
       if (!this.nonBlocking) throw new Errno(E.CONNREFUSED);
       this.error = E.CONNREFUSED;
       this.pollQueue.wake();
       throw new Errno(E.INPROGRESS);
     }
-    this.#remote = to;
+    this.remote = to;
     return found as TcpSocket;
   }
 
@@ -82,18 +82,18 @@ export class TcpSocket extends StreamSocket {
 
   protected connectedTo(server: StreamSocket): void {
     const accepted = server as TcpSocket;
-    accepted.#local = this.#remote;
-    accepted.#remote = this.#local;
-    this.#ports.share(accepted, accepted.#local!);
+    accepted.local = this.remote;
+    accepted.remote = this.local;
+    this.ports.share(accepted, accepted.local!);
   }
 
   localName(): Uint8Array {
-    return formatInet(this.#local ?? { host: this.#any, port: 0 }, this.domain);
+    return formatInet(this.local ?? { host: this.any, port: 0 }, this.domain);
   }
 
   peerName(): Uint8Array {
-    if (this.state !== "connected" || this.#remote === undefined) throw new Errno(E.NOTCONN);
-    return formatInet(this.#remote, this.domain);
+    if (this.state !== "connected" || this.remote === undefined) throw new Errno(E.NOTCONN);
+    return formatInet(this.remote, this.domain);
   }
 
   protected override unconnected(): number {
@@ -102,8 +102,8 @@ export class TcpSocket extends StreamSocket {
 
   override release(): void {
     super.release();
-    if (this.#local !== undefined) this.#ports.unbind(this, this.#local.port);
-    this.#local = undefined;
-    this.#remote = undefined;
+    if (this.local !== undefined) this.ports.unbind(this, this.local.port);
+    this.local = undefined;
+    this.remote = undefined;
   }
 }

@@ -23,45 +23,45 @@ import type { Outgoing } from "./socket.ts";
 const MOST_BYTES = 65507;
 
 export class UdpSocket extends DatagramSocket {
-  readonly #ports: Ports;
-  #local: InetAddress | undefined;
-  #remote: InetAddress | undefined;
+  private readonly ports: Ports;
+  private local: InetAddress | undefined;
+  private remote: InetAddress | undefined;
 
   constructor(task: Task, domain: number, flags = 0) {
     super(task, domain, SOCK_DGRAM, IPPROTO_UDP, flags);
-    this.#ports = ioMachine(task.process.kernel).udp;
+    this.ports = ioMachine(task.process.kernel).udp;
   }
 
-  get #any(): string {
+  private get any(): string {
     return this.domain === AF_INET ? ANY4 : ANY6;
   }
 
   override bind(task: Task, address: Uint8Array): void {
-    if (this.#local !== undefined) throw new Errno(E.INVAL);
+    if (this.local !== undefined) throw new Errno(E.INVAL);
     const wanted = parseInet(address, this.domain);
     if (!isLocal(wanted.host)) throw new Errno(E.ADDRNOTAVAIL);
-    this.#local = { host: wanted.host, port: this.#ports.bind(task, this, wanted) };
+    this.local = { host: wanted.host, port: this.ports.bind(task, this, wanted) };
   }
 
-  #bindAnywhere(task: Task): InetAddress {
-    if (this.#local === undefined) {
-      const wanted = { host: this.#any, port: 0 };
-      this.#local = { host: this.#any, port: this.#ports.bind(task, this, wanted) };
+  private bindAnywhere(task: Task): InetAddress {
+    if (this.local === undefined) {
+      const wanted = { host: this.any, port: 0 };
+      this.local = { host: this.any, port: this.ports.bind(task, this, wanted) };
     }
-    return this.#local;
+    return this.local;
   }
 
   connect(task: Task, address: Uint8Array): void {
     if (address.length >= 2 && address[0] === AF_UNSPEC && address[1] === 0) {
-      this.#remote = undefined;
+      this.remote = undefined;
       return;
     }
     const wanted = parseInet(address, this.domain);
     const remote = { host: route(wanted.host), port: wanted.port };
-    const local = this.#bindAnywhere(task);
-    // Found by its port number alone from now on, with what it is connected to (`#takes`).
-    if (isAny(local.host)) this.#local = { host: sourceFor(remote.host), port: local.port };
-    this.#remote = remote;
+    const local = this.bindAnywhere(task);
+    // Found by its port number alone from now on, with what it is connected to (`takes`).
+    if (isAny(local.host)) this.local = { host: sourceFor(remote.host), port: local.port };
+    this.remote = remote;
   }
 
   send(task: Task, message: Outgoing): number {
@@ -71,32 +71,32 @@ export class UdpSocket extends DatagramSocket {
     if (bytes.length > MOST_BYTES) throw new Errno(E.MSGSIZE);
     this.throwError();
     if (this.writeShut) this.brokenPipe(task, flags);
-    let to = this.#remote;
+    let to = this.remote;
     if (address !== undefined) {
       const wanted = parseInet(address, this.domain);
       if (wanted.port === 0) throw new Errno(E.INVAL);
       to = { host: route(wanted.host), port: wanted.port };
     }
     if (to === undefined) throw new Errno(E.DESTADDRREQ);
-    const local = this.#bindAnywhere(task);
+    const local = this.bindAnywhere(task);
     const from = { host: isAny(local.host) ? sourceFor(to.host) : local.host, port: local.port };
-    const receiver = this.#ports.find(to, (socket) => (socket as UdpSocket).#takes(from));
+    const receiver = this.ports.find(to, (socket) => (socket as UdpSocket).takes(from));
     if (receiver === undefined) {
       // What an ICMP message would tell a connected socket.
-      if (this.#remote !== undefined) this.error = E.CONNREFUSED;
+      if (this.remote !== undefined) this.error = E.CONNREFUSED;
       this.pollQueue.wake();
       return bytes.length;
     }
-    (receiver as UdpSocket).#arrived(bytes, from);
+    (receiver as UdpSocket).arrived(bytes, from);
     return bytes.length;
   }
 
-  #takes(from: InetAddress): boolean {
-    return this.#remote === undefined || (this.#remote.host === from.host && this.#remote.port === from.port);
+  private takes(from: InetAddress): boolean {
+    return this.remote === undefined || (this.remote.host === from.host && this.remote.port === from.port);
   }
 
   /** What does not fit is lost. */
-  #arrived(bytes: Uint8Array, from: InetAddress): void {
+  private arrived(bytes: Uint8Array, from: InetAddress): void {
     if (this.readShut || this.queuedBytes + bytes.length > this.receiveBuffer) return;
     this.deliver({
       bytes: bytes.slice(),
@@ -108,23 +108,23 @@ export class UdpSocket extends DatagramSocket {
 
   shutdown(_task: Task, how: number): void {
     if (how < 0 || how > 2) throw new Errno(E.INVAL);
-    if (this.#remote === undefined) throw new Errno(E.NOTCONN);
+    if (this.remote === undefined) throw new Errno(E.NOTCONN);
     if (how !== SHUT_WR) this.readShut = true;
     if (how !== SHUT_RD) this.writeShut = true;
     this.pollQueue.wake();
   }
 
   localName(): Uint8Array {
-    return formatInet(this.#local ?? { host: this.#any, port: 0 }, this.domain);
+    return formatInet(this.local ?? { host: this.any, port: 0 }, this.domain);
   }
 
   peerName(): Uint8Array {
-    if (this.#remote === undefined) throw new Errno(E.NOTCONN);
-    return formatInet(this.#remote, this.domain);
+    if (this.remote === undefined) throw new Errno(E.NOTCONN);
+    return formatInet(this.remote, this.domain);
   }
 
   override release(): void {
-    if (this.#local !== undefined) this.#ports.unbind(this, this.#local.port);
+    if (this.local !== undefined) this.ports.unbind(this, this.local.port);
     this.discard();
     this.pollQueue.wake();
   }

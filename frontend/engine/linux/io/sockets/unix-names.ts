@@ -23,18 +23,18 @@ export class UnixName {
   /** As in sun_path: a path, or a NUL and the abstract name. */
   readonly path: ByteString;
   readonly key: string;
-  readonly #inode: FsInode | undefined;
+  private readonly inode: FsInode | undefined;
 
   constructor(path: ByteString, key: string, inode?: FsInode) {
     this.path = path;
     this.key = key;
-    this.#inode = inode;
+    this.inode = inode;
     inode?.hold();
   }
 
   release(names: UnixNames, socket: Socket): void {
     if (names.get(this.key) === socket) names.delete(this.key);
-    this.#inode?.drop();
+    this.inode?.drop();
   }
 }
 

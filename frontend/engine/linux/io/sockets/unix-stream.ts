@@ -8,21 +8,21 @@ import { StreamSocket, credentialsOf } from "./stream.ts";
 import { type UnixName, type UnixNames, bindUnix, findUnix, unixAddress, unixNames } from "./unix-names.ts";
 
 export class UnixStreamSocket extends StreamSocket {
-  #name: UnixName | undefined;
-  #names: UnixNames | undefined;
+  private bound: UnixName | undefined;
+  private names: UnixNames | undefined;
   /** Of a socket that was accepted: its listener's. */
-  #path: string | undefined;
-  #peerPath: string | undefined;
+  private path: string | undefined;
+  private peerPath: string | undefined;
 
   constructor(task: Task, type: number, flags = 0) {
     super(task, AF_UNIX, type, 0, flags);
   }
 
   override bind(task: Task, address: Uint8Array): void {
-    if (this.#name !== undefined) throw new Errno(E.INVAL);
-    this.#name = bindUnix(task, this, address);
-    this.#names = unixNames(task);
-    this.#path = this.#name.path;
+    if (this.bound !== undefined) throw new Errno(E.INVAL);
+    this.bound = bindUnix(task, this, address);
+    this.names = unixNames(task);
+    this.path = this.bound.path;
   }
 
   protected sibling(task: Task): UnixStreamSocket {
@@ -37,12 +37,12 @@ export class UnixStreamSocket extends StreamSocket {
 
   protected connectedTo(server: StreamSocket, listener: StreamSocket): void {
     const accepted = server as UnixStreamSocket;
-    accepted.#path = this.#peerPath = (listener as UnixStreamSocket).#path;
-    accepted.#peerPath = this.#path;
+    accepted.path = this.peerPath = (listener as UnixStreamSocket).path;
+    accepted.peerPath = this.path;
   }
 
   protected mustListen(): void {
-    if (this.#name === undefined) throw new Errno(E.INVAL);
+    if (this.bound === undefined) throw new Errno(E.INVAL);
   }
 
   override send(task: Task, message: Outgoing): number {
@@ -59,16 +59,16 @@ export class UnixStreamSocket extends StreamSocket {
   }
 
   localName(): Uint8Array {
-    return unixAddress(this.#path);
+    return unixAddress(this.path);
   }
 
   peerName(): Uint8Array {
     if (this.state !== "connected") throw new Errno(E.NOTCONN);
-    return unixAddress(this.#peerPath);
+    return unixAddress(this.peerPath);
   }
 
   override release(): void {
-    if (this.#names !== undefined) this.#name?.release(this.#names, this);
+    if (this.names !== undefined) this.bound?.release(this.names, this);
     super.release();
   }
 }

@@ -8,20 +8,20 @@ const TTYS_MINOR = 64;
 
 export class Console extends Terminal {
   /** The host's: gets what is to be shown. Output while nobody listens is kept. */
-  #onOutput: ((bytes: Uint8Array) => void) | undefined;
-  #kept: Uint8Array[] = [];
-  #keptBytes = 0;
-  #paused = false;
+  private listener: ((bytes: Uint8Array) => void) | undefined;
+  private kept: Uint8Array[] = [];
+  private keptBytes = 0;
+  private paused = false;
 
   constructor(kernel: Terminal["kernel"], index: number) {
     super(kernel, (TTYS_MAJOR << 8) | (TTYS_MINOR + index), `ttyS${index}`);
   }
 
   set onOutput(listener: ((bytes: Uint8Array) => void) | undefined) {
-    this.#onOutput = listener;
+    this.listener = listener;
     if (listener === undefined) return;
-    for (const bytes of this.#kept.splice(0)) listener(bytes);
-    this.#keptBytes = 0;
+    for (const bytes of this.kept.splice(0)) listener(bytes);
+    this.keptBytes = 0;
     this.outputPossible();
   }
 
@@ -32,11 +32,11 @@ export class Console extends Terminal {
 
   /** The host can't take more output now; programs wait. */
   pause(): void {
-    this.#paused = true;
+    this.paused = true;
   }
 
   resume(): void {
-    this.#paused = false;
+    this.paused = false;
     this.outputPossible();
   }
 
@@ -46,19 +46,19 @@ export class Console extends Terminal {
   }
 
   send(bytes: Uint8Array): void {
-    if (this.#onOutput !== undefined) return this.#onOutput(bytes);
-    this.#kept.push(bytes);
-    this.#keptBytes += bytes.length;
+    if (this.listener !== undefined) return this.listener(bytes);
+    this.kept.push(bytes);
+    this.keptBytes += bytes.length;
   }
 
   protected roomBehind(): number {
-    if (this.#onOutput !== undefined) return this.#paused ? 0 : 65536;
-    return Math.max(0, 65536 - this.#keptBytes);
+    if (this.listener !== undefined) return this.paused ? 0 : 65536;
+    return Math.max(0, 65536 - this.keptBytes);
   }
 
   flushOutput(): void {
-    this.#kept = [];
-    this.#keptBytes = 0;
+    this.kept = [];
+    this.keptBytes = 0;
   }
 
   /** A getty of its own would see the line drop when its shell ends: files that are still open are dead. */

@@ -15,22 +15,22 @@ export interface EchoPort {
 }
 
 export class Echo {
-  readonly #port: EchoPort;
-  #waiting: number[] = [];
+  private readonly port: EchoPort;
+  private waiting: number[] = [];
   /** ECHOPRT: between the backslash and the slash. */
-  #erasing = false;
+  private erasing = false;
 
   constructor(port: EchoPort) {
-    this.#port = port;
+    this.port = port;
   }
 
   /** Through output processing, if that is on. */
   raw(c: number): void {
-    if (this.#waiting.length >= MOST) return;
-    if ((this.#port.termios.oflag & OPOST) !== 0) {
-      this.#port.output.process(c, this.#port.termios, this.#waiting);
+    if (this.waiting.length >= MOST) return;
+    if ((this.port.termios.oflag & OPOST) !== 0) {
+      this.port.output.process(c, this.port.termios, this.waiting);
     } else {
-      this.#waiting.push(c);
+      this.waiting.push(c);
     }
   }
 
@@ -40,50 +40,50 @@ export class Echo {
 
   /** Control characters as ^X where ECHOCTL asks for it. */
   char(c: number): void {
-    if (!isControl(c) || c === 9 || (this.#port.termios.lflag & ECHOCTL) === 0) return this.raw(c);
-    if (this.#waiting.length >= MOST) return;
-    this.#waiting.push(94, c ^ 64);
-    this.#port.output.column += 2;
+    if (!isControl(c) || c === 9 || (this.port.termios.lflag & ECHOCTL) === 0) return this.raw(c);
+    if (this.waiting.length >= MOST) return;
+    this.waiting.push(94, c ^ 64);
+    this.port.output.column += 2;
   }
 
   markColumn(): void {
-    this.#port.output.canonColumn = this.#port.output.column;
+    this.port.output.canonColumn = this.port.output.column;
   }
 
   eraseTab(columns: number, afterTab: boolean): void {
-    const { output } = this.#port;
+    const { output } = this.port;
     const used = afterTab ? columns : columns + output.canonColumn;
     for (let back = 8 - (used & 7); back > 0; back -= 1) {
-      this.#waiting.push(8);
+      this.waiting.push(8);
       if (output.column > 0) output.column -= 1;
     }
   }
 
   beginErasing(): void {
-    if (this.#erasing) return;
+    if (this.erasing) return;
     this.raw(92);
-    this.#erasing = true;
+    this.erasing = true;
   }
 
   finishErasing(): void {
-    if (!this.#erasing) return;
+    if (!this.erasing) return;
     this.raw(47);
-    this.#erasing = false;
+    this.erasing = false;
   }
 
   forget(): void {
-    this.#erasing = false;
+    this.erasing = false;
   }
 
   clear(): void {
-    this.#waiting = [];
-    this.#erasing = false;
+    this.waiting = [];
+    this.erasing = false;
   }
 
   flush(): void {
-    if (this.#waiting.length === 0 || !this.#port.canSend) return;
-    const bytes = Uint8Array.from(this.#waiting);
-    this.#waiting = [];
-    this.#port.send(bytes);
+    if (this.waiting.length === 0 || !this.port.canSend) return;
+    const bytes = Uint8Array.from(this.waiting);
+    this.waiting = [];
+    this.port.send(bytes);
   }
 }

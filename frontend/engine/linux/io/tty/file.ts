@@ -17,18 +17,18 @@ const PART = 2048;
 export class TerminalFile extends PseudoFile {
   readonly terminal: Terminal;
   readonly name: string;
-  readonly #generation: number;
+  private readonly generation: number;
 
   constructor(terminal: Terminal, inode: Inode, flags: number, name: string) {
     super(inode, flags, terminal.queue);
     this.terminal = terminal;
     this.name = name;
-    this.#generation = terminal.generation;
+    this.generation = terminal.generation;
     terminal.opens += 1;
   }
 
   get hungUp(): boolean {
-    return this.#generation !== this.terminal.generation;
+    return this.generation !== this.terminal.generation;
   }
 
   override read(task: Task, into: Uint8Array, _position: number | null): number {
@@ -37,7 +37,7 @@ export class TerminalFile extends PseudoFile {
     if (into.length === 0) return 0;
     const { terminal } = this;
     terminal.checkForeground(task, SIGTTIN);
-    this.#waitForInput(task, into.length);
+    this.waitForInput(task, into.length);
     if (terminal.discipline.available === 0) return 0;
     const count = terminal.discipline.take(into);
     terminal.accept();
@@ -46,7 +46,7 @@ export class TerminalFile extends PseudoFile {
   }
 
   /** Returns when the read shall end, perhaps with nothing (VTIME). */
-  #waitForInput(task: Task, size: number): void {
+  private waitForInput(task: Task, size: number): void {
     const { terminal } = this;
     const { termios } = terminal;
     const have = terminal.discipline.available;

@@ -81,12 +81,12 @@ export class Pty extends Terminal {
       this.toMaster.clear();
       this.toMaster.push(kept);
     }
-    this.#tell(PKT_FLUSHWRITE);
+    this.tell(PKT_FLUSHWRITE);
     this.outputPossible();
   }
 
   override inputFlushed(): void {
-    this.#tell(PKT_FLUSHREAD);
+    this.tell(PKT_FLUSHREAD);
   }
 
   override accept(): void {
@@ -94,7 +94,7 @@ export class Pty extends Terminal {
     this.masterQueue.wake(Infinity, WRITABLE);
   }
 
-  #tell(status: number): void {
+  private tell(status: number): void {
     if (!this.packet) return;
     this.status |= status;
     this.masterQueue.wake(Infinity, READABLE | POLLPRI);
@@ -103,7 +103,7 @@ export class Pty extends Terminal {
   protected override flowChanged(): void {
     if (!this.packet) return;
     this.status &= ~(PKT_STOP | PKT_START);
-    this.#tell(this.stopped ? PKT_STOP : PKT_START);
+    this.tell(this.stopped ? PKT_STOP : PKT_START);
   }
 
   protected override termiosChanged(old: Termios): void {
@@ -111,7 +111,7 @@ export class Pty extends Terminal {
     const now = controlsFlow(this.termios);
     if (!this.packet || before === now) return;
     this.status &= ~(PKT_DOSTOP | PKT_NOSTOP);
-    this.#tell(now ? PKT_DOSTOP : PKT_NOSTOP);
+    this.tell(now ? PKT_DOSTOP : PKT_NOSTOP);
   }
 
   /** A terminal side was opened, or the last one closed. */
@@ -135,13 +135,13 @@ function controlsFlow(termios: Termios): boolean {
 export class MasterFile extends PseudoFile {
   readonly pty: Pty;
   readonly name: string;
-  readonly #ptys: Ptys;
+  private readonly ptys: Ptys;
 
   constructor(pty: Pty, ptys: Ptys, inode: Inode, flags: number, name: string) {
     super(inode, flags, pty.masterQueue);
     this.pty = pty;
     this.name = name;
-    this.#ptys = ptys;
+    this.ptys = ptys;
     inode.hold();
   }
 
@@ -219,7 +219,7 @@ export class MasterFile extends PseudoFile {
         memory.setU32(argument, pty.packet ? 1 : 0);
         return 0;
       case TIOCGPTPEER: {
-        const peer = this.#ptys.openPeer(task, pty, argument | O_NOCTTY);
+        const peer = this.ptys.openPeer(task, pty, argument | O_NOCTTY);
         return task.process.files.add(peer, (argument & 0o2000000) !== 0);
       }
       case TIOCSIG:
@@ -236,7 +236,7 @@ export class MasterFile extends PseudoFile {
 
   override release(): void {
     this.pty.closeMaster();
-    this.#ptys.masterClosed(this.pty);
+    this.ptys.masterClosed(this.pty);
     this.inode.drop();
   }
 }

@@ -74,19 +74,19 @@ export abstract class Terminal implements ControllingTerminal, Port, EchoPort {
 
   /** Moves what was typed on into the discipline, as far as it goes. */
   accept(): void {
-    while (this.incoming.length > 0 && !this.#accepting) {
+    while (this.incoming.length > 0 && !this.accepting) {
       const piece = new Uint8Array(Math.min(this.incoming.length, 4096));
       this.incoming.peek(piece);
-      this.#accepting = true;
+      this.accepting = true;
       const taken = this.discipline.receive(piece);
-      this.#accepting = false;
+      this.accepting = false;
       this.incoming.skip(taken);
       if (taken < piece.length) return;
     }
   }
 
   /** A signal while typing may flush what was typed. */
-  #accepting = false;
+  private accepting = false;
 
   signal(signal: number): void {
     if (this.foreground > 0) this.kernel.signalGroup(this.foreground, signal);
@@ -205,7 +205,7 @@ export abstract class Terminal implements ControllingTerminal, Port, EchoPort {
 
   sessionEnded(session: Session): void {
     if (this.session !== session) return;
-    this.#tellForeground();
+    this.tellForeground();
     this.leaveSession();
     this.sessionGone();
   }
@@ -217,11 +217,11 @@ export abstract class Terminal implements ControllingTerminal, Port, EchoPort {
 
   /** TIOCNOTTY of the session's leader. */
   giveUp(): void {
-    this.#tellForeground();
+    this.tellForeground();
     this.leaveSession();
   }
 
-  #tellForeground(): void {
+  private tellForeground(): void {
     if (this.foreground === 0) return;
     this.kernel.signalGroup(this.foreground, SIGHUP);
     this.kernel.signalGroup(this.foreground, SIGCONT);

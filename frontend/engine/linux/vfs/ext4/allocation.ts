@@ -23,15 +23,15 @@ function nextClear(bits: Uint8Array, from: number, end: number): number {
 }
 
 export class Allocation {
-  readonly #geometry: Geometry;
+  private readonly geometry: Geometry;
 
   constructor(geometry: Geometry) {
-    this.#geometry = geometry;
+    this.geometry = geometry;
   }
 
   /** The group's bitmap of blocks; one that was never written is made up as mke2fs left it. */
-  #blockBits(group: number): Uint8Array {
-    const g = this.#geometry;
+  private blockBits(group: number): Uint8Array {
+    const g = this.geometry;
     const descriptor = g.group(group);
     if (!g.hasUninitialised || !descriptor.blocksUninitialised) return g.block(descriptor.blockBitmap);
     const bits = new Uint8Array(g.blockSize);
@@ -55,19 +55,19 @@ export class Allocation {
     return bits;
   }
 
-  #editBlockBits(group: number): Uint8Array {
-    const g = this.#geometry;
+  private editBlockBits(group: number): Uint8Array {
+    const g = this.geometry;
     const descriptor = g.group(group);
     if (!g.hasUninitialised || !descriptor.blocksUninitialised) return g.edit(descriptor.blockBitmap);
-    const made = this.#blockBits(group);
+    const made = this.blockBits(group);
     const bits = g.fresh(descriptor.blockBitmap);
     bits.set(made);
     return bits;
   }
 
-  #changeBlocks(group: number, extent: Extent, used: boolean): void {
-    const g = this.#geometry;
-    const bits = this.#editBlockBits(group);
+  private changeBlocks(group: number, extent: Extent, used: boolean): void {
+    const g = this.geometry;
+    const bits = this.editBlockBits(group);
     const first = extent.start - g.groupStart(group);
     for (let index = first; index < first + extent.length; index += 1) {
       if (isSet(bits, index) === used) throw new Errno(E.IO);
@@ -84,47 +84,47 @@ export class Allocation {
     g.countFree(change, 0);
   }
 
-  #groupOf(block: number): number {
-    const g = this.#geometry;
+  private groupOf(block: number): number {
+    const g = this.geometry;
     return Math.floor((block - g.firstBlock) / g.blocksPerGroup);
   }
 
   /** Free blocks in one piece, at most `most`, at `goal` or as near behind it as may be. Throws ENOSPC. */
   allocate(goal: number, most: number): Extent {
-    const g = this.#geometry;
+    const g = this.geometry;
     const wanted = goal >= g.firstBlock && goal < g.blocks ? goal : g.firstBlock;
-    const first = this.#groupOf(wanted);
+    const first = this.groupOf(wanted);
     for (let turn = 0; turn <= g.groups; turn += 1) {
       const group = (first + turn) % g.groups;
       if (g.group(group).freeBlocks === 0) continue;
       const from = turn === 0 ? wanted - g.groupStart(group) : 0;
       const end = turn === g.groups ? wanted - g.groupStart(group) : g.blocksIn(group);
-      const extent = this.#take(group, from, end, most);
+      const extent = this.take(group, from, end, most);
       if (extent !== undefined) return extent;
     }
     throw new Errno(E.NOSPC);
   }
 
-  #take(group: number, from: number, end: number, most: number): Extent | undefined {
-    const g = this.#geometry;
-    const bits = this.#blockBits(group);
+  private take(group: number, from: number, end: number, most: number): Extent | undefined {
+    const g = this.geometry;
+    const bits = this.blockBits(group);
     const index = nextClear(bits, from, end);
     if (index < 0) return undefined;
     let length = 1;
     while (length < most && index + length < end && !isSet(bits, index + length)) length += 1;
     const extent = { start: g.groupStart(group) + index, length };
-    this.#changeBlocks(group, extent, true);
+    this.changeBlocks(group, extent, true);
     return extent;
   }
 
   free(extent: Extent): void {
-    const g = this.#geometry;
+    const g = this.geometry;
     let { start, length } = extent;
     while (length > 0) {
-      const group = this.#groupOf(start);
+      const group = this.groupOf(start);
       if (group < 0 || group >= g.groups) throw new Errno(E.IO);
       const count = Math.min(length, g.groupStart(group) + g.blocksIn(group) - start);
-      this.#changeBlocks(group, { start, length: count }, false);
+      this.changeBlocks(group, { start, length: count }, false);
       start += count;
       length -= count;
     }
@@ -132,15 +132,15 @@ export class Allocation {
 
   // Inodes.
 
-  #inodeBits(group: number): Uint8Array {
-    const g = this.#geometry;
+  private inodeBits(group: number): Uint8Array {
+    const g = this.geometry;
     const descriptor = g.group(group);
     if (g.hasUninitialised && descriptor.inodesUninitialised) return new Uint8Array(g.blockSize);
     return g.block(descriptor.inodeBitmap);
   }
 
-  #editInodeBits(group: number): Uint8Array {
-    const g = this.#geometry;
+  private editInodeBits(group: number): Uint8Array {
+    const g = this.geometry;
     const descriptor = g.group(group);
     if (!g.hasUninitialised || !descriptor.inodesUninitialised) return g.edit(descriptor.inodeBitmap);
     const bits = g.fresh(descriptor.inodeBitmap);
@@ -151,8 +151,8 @@ export class Allocation {
   }
 
   /** A directory at the top goes where most is free; everything else near its parent. */
-  #groupFor(parent: number, isDirectory: boolean): number {
-    const g = this.#geometry;
+  private groupFor(parent: number, isDirectory: boolean): number {
+    const g = this.geometry;
     const near = Math.floor((parent - 1) / g.inodesPerGroup);
     if (!isDirectory || parent !== 2) return near;
     let best = near;
@@ -164,28 +164,28 @@ export class Allocation {
   }
 
   allocateInode(parent: number, isDirectory: boolean): number {
-    const g = this.#geometry;
-    const first = this.#groupFor(parent, isDirectory);
+    const g = this.geometry;
+    const first = this.groupFor(parent, isDirectory);
     for (let turn = 0; turn < g.groups; turn += 1) {
       const group = (first + turn) % g.groups;
       if (g.group(group).freeInodes === 0) continue;
       const from = group === 0 ? g.firstInode - 1 : 0;
-      const index = nextClear(this.#inodeBits(group), from, g.inodesPerGroup);
+      const index = nextClear(this.inodeBits(group), from, g.inodesPerGroup);
       if (index < 0) continue;
-      this.#changeInode(group, index, true, isDirectory);
+      this.changeInode(group, index, true, isDirectory);
       return group * g.inodesPerGroup + index + 1;
     }
     throw new Errno(E.NOSPC);
   }
 
   freeInode(ino: number, isDirectory: boolean): void {
-    const { inodesPerGroup } = this.#geometry;
-    this.#changeInode(Math.floor((ino - 1) / inodesPerGroup), (ino - 1) % inodesPerGroup, false, isDirectory);
+    const { inodesPerGroup } = this.geometry;
+    this.changeInode(Math.floor((ino - 1) / inodesPerGroup), (ino - 1) % inodesPerGroup, false, isDirectory);
   }
 
-  #changeInode(group: number, index: number, used: boolean, isDirectory: boolean): void {
-    const g = this.#geometry;
-    const bits = this.#editInodeBits(group);
+  private changeInode(group: number, index: number, used: boolean, isDirectory: boolean): void {
+    const g = this.geometry;
+    const bits = this.editInodeBits(group);
     if (isSet(bits, index) === used) throw new Errno(E.IO);
     bits[index >>> 3]! ^= 1 << (index & 7);
     const change = used ? -1 : 1;

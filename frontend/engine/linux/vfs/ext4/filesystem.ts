@@ -26,19 +26,19 @@ export class Ext4FileSystem implements FileSystem {
   readonly allocation: Allocation;
   readonly pages = new PageCache();
   readonly now: () => Time;
-  readonly #inodes = new Remembered<number, Ext4Inode>();
+  private readonly inodes = new Remembered<number, Ext4Inode>();
   /** Of the transaction that is under way. */
-  readonly #touched = new Set<Ext4Inode>();
+  private readonly touched = new Set<Ext4Inode>();
   /** Nobody has them any more, and what frees them was not here yet. */
-  readonly #unused = new Set<Ext4Inode>();
-  #generation: number;
+  private readonly unused = new Set<Ext4Inode>();
+  private generation: number;
 
   /** Throws `Block` while blocks are on their way, `DiskFormatError`. `seed`: any number, for generations of inodes. */
   constructor(store: Store, dev: number, now: () => Time, seed = 0) {
     this.store = store;
     this.dev = dev;
     this.now = now;
-    this.#generation = seed >>> 0;
+    this.generation = seed >>> 0;
     this.geometry = new Geometry(store);
     this.allocation = new Allocation(this.geometry);
     this.root = this.inode(ROOT_INODE);
@@ -54,7 +54,7 @@ export class Ext4FileSystem implements FileSystem {
   }
 
   inode(ino: number): Ext4Inode {
-    const known = this.#inodes.get(ino);
+    const known = this.inodes.get(ino);
     if (known !== undefined) return known;
     const { geometry, store } = this;
     if (ino < 1 || ino > geometry.inodes) throw new Errno(5);
@@ -62,7 +62,7 @@ export class Ext4FileSystem implements FileSystem {
     const start = at % DEVICE_BLOCK;
     const bytes = store.block(Math.floor(at / DEVICE_BLOCK)).slice(start, start + geometry.inodeSize);
     const inode = new Ext4Inode(this, new RawInode(geometry, ino, bytes));
-    this.#inodes.set(ino, inode);
+    this.inodes.set(ino, inode);
     return inode;
   }
 
@@ -72,11 +72,11 @@ export class Ext4FileSystem implements FileSystem {
     const isDirectory = (attributes.mode & S_IFMT) === S_IFDIR;
     const ino = this.allocation.allocateInode(parent, isDirectory);
     const raw = new RawInode(geometry, ino, new Uint8Array(geometry.inodeSize));
-    this.#generation = (Math.imul(this.#generation, 1664525) + 1013904223) >>> 0;
-    raw.initialise(attributes.mode, attributes.uid, attributes.gid, this.now(), this.#generation);
+    this.generation = (Math.imul(this.generation, 1664525) + 1013904223) >>> 0;
+    raw.initialise(attributes.mode, attributes.uid, attributes.gid, this.now(), this.generation);
     const inode = new Ext4Inode(this, raw);
-    this.#inodes.set(ino, inode);
-    this.store.undo(() => this.#inodes.delete(ino));
+    this.inodes.set(ino, inode);
+    this.store.undo(() => this.inodes.delete(ino));
     this.touchInode(inode);
     return inode;
   }
@@ -87,21 +87,21 @@ export class Ext4FileSystem implements FileSystem {
     try {
       return this.store.transaction(() => {
         const result = action();
-        for (const inode of this.#touched) this.#write(inode);
+        for (const inode of this.touched) this.write(inode);
         return result;
       });
     } finally {
-      this.#touched.clear();
+      this.touched.clear();
     }
   }
 
   touchInode(inode: Ext4Inode): void {
-    if (this.#touched.has(inode)) return;
-    this.#touched.add(inode);
+    if (this.touched.has(inode)) return;
+    this.touched.add(inode);
     this.store.undo(inode.save());
   }
 
-  #write(inode: Ext4Inode): void {
+  private write(inode: Ext4Inode): void {
     inode.raw.seal();
     const at = this.geometry.inodeOffset(inode.ino);
     this.store.edit(Math.floor(at / DEVICE_BLOCK)).set(inode.raw.bytes, at % DEVICE_BLOCK);
@@ -133,23 +133,23 @@ export class Ext4FileSystem implements FileSystem {
   }
 
   releaseLater(inode: Ext4Inode): void {
-    this.#unused.add(inode);
+    this.unused.add(inode);
     try {
-      this.#releaseUnused();
+      this.releaseUnused();
     } catch (problem) {
       if (!(problem instanceof Block)) throw problem;
     }
   }
 
-  #releaseUnused(): void {
-    for (const inode of [...this.#unused]) {
+  private releaseUnused(): void {
+    for (const inode of [...this.unused]) {
       if (!inode.isHeld && inode.nlink === 0) {
         this.transaction(() => {
           this.removeOrphan(inode);
           inode.release();
         });
       }
-      this.#unused.delete(inode);
+      this.unused.delete(inode);
     }
   }
 
@@ -166,8 +166,8 @@ export class Ext4FileSystem implements FileSystem {
 
   /** The number may be given anew. */
   released(inode: Ext4Inode): void {
-    this.#inodes.delete(inode.ino);
-    if (this.store.inTransaction) this.store.undo(() => this.#inodes.set(inode.ino, inode));
+    this.inodes.delete(inode.ino);
+    if (this.store.inTransaction) this.store.undo(() => this.inodes.set(inode.ino, inode));
   }
 
   statfs(): StatFs {
@@ -190,7 +190,7 @@ export class Ext4FileSystem implements FileSystem {
   }
 
   sync(): void {
-    this.#releaseUnused();
+    this.releaseUnused();
     this.pages.writeAll();
   }
 }

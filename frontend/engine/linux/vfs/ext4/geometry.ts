@@ -61,11 +61,11 @@ export class Geometry {
   readonly readOnly: boolean;
   readonly wantExtra: number;
   readonly reservedBlocks: number;
-  readonly #descriptorSize: number;
-  readonly #compat: number;
-  readonly #backups: [number, number];
-  readonly #reservedDescriptors: number;
-  readonly #uuid: Uint8Array;
+  private readonly descriptorSize: number;
+  private readonly compat: number;
+  private readonly backups: [number, number];
+  private readonly reservedDescriptors: number;
+  private readonly uuid: Uint8Array;
 
   /** Throws `Block` while blocks are on their way, `DiskFormatError` for what it cannot use. */
   constructor(store: Store) {
@@ -75,7 +75,7 @@ export class Geometry {
     const u32 = (at: number): number => s.getUint32(at, true);
     const u16 = (at: number): number => s.getUint16(at, true);
     if (u16(0x38) !== MAGIC) throw new DiskFormatError("The disk has no ext2, ext3 or ext4 file system.");
-    this.#compat = u32(0x5c);
+    this.compat = u32(0x5c);
     this.incompat = u32(0x60);
     this.roCompat = u32(0x64);
     if ((this.incompat & INCOMPAT_RECOVER) !== 0) {
@@ -105,19 +105,19 @@ export class Geometry {
     this.inodeSize = dynamic ? u16(0x58) : 128;
     this.firstInode = dynamic ? u32(0x54) : 11;
     this.wantExtra = this.inodeSize > 128 ? Math.min(u16(0x15e) || 32, this.inodeSize - 128) : 0;
-    this.#descriptorSize = is64 ? u16(0xfe) : 32;
-    this.#reservedDescriptors = u16(0xce);
-    this.#backups = [u32(0x24c), u32(0x250)];
-    this.#uuid = store.block(0).slice(1024 + 0x68, 1024 + 0x78);
+    this.descriptorSize = is64 ? u16(0xfe) : 32;
+    this.reservedDescriptors = u16(0xce);
+    this.backups = [u32(0x24c), u32(0x250)];
+    this.uuid = store.block(0).slice(1024 + 0x68, 1024 + 0x78);
     this.hasChecksums = (this.roCompat & RO_METADATA_CSUM) !== 0;
-    this.seed = (this.incompat & INCOMPAT_CSUM_SEED) !== 0 ? u32(0x270) : crc32c(0xffffffff, this.#uuid);
+    this.seed = (this.incompat & INCOMPAT_CSUM_SEED) !== 0 ? u32(0x270) : crc32c(0xffffffff, this.uuid);
     this.groups = Math.ceil((this.blocks - this.firstBlock) / this.blocksPerGroup);
     const size = this.blocks * this.blockSize;
     if (size > store.device.blocks * DEVICE_BLOCK) {
       throw new DiskFormatError("The file system is larger than its disk.");
     }
-    const end = this.#descriptorOffset(this.groups);
-    for (let at = this.#descriptorOffset(0); at < end; at += DEVICE_BLOCK)
+    const end = this.descriptorOffset(this.groups);
+    for (let at = this.descriptorOffset(0); at < end; at += DEVICE_BLOCK)
       store.pin(Math.floor(at / DEVICE_BLOCK));
     store.pin(Math.floor((end - 1) / DEVICE_BLOCK));
   }
@@ -145,11 +145,11 @@ export class Geometry {
 
   // The super block.
 
-  #superBlock(): DataView {
+  private superBlock(): DataView {
     return view(this.store.block(0).subarray(1024, 2048));
   }
 
-  #editSuperBlock(change: (s: DataView) => void): void {
+  private editSuperBlock(change: (s: DataView) => void): void {
     const bytes = this.store.edit(0).subarray(1024, 2048);
     const s = view(bytes);
     change(s);
@@ -157,17 +157,17 @@ export class Geometry {
   }
 
   get freeBlocks(): number {
-    const s = this.#superBlock();
+    const s = this.superBlock();
     return s.getUint32(0xc, true) + s.getUint32(0x158, true) * 2 ** 32;
   }
 
   get freeInodes(): number {
-    return this.#superBlock().getUint32(0x10, true);
+    return this.superBlock().getUint32(0x10, true);
   }
 
   countFree(blocks: number, inodes: number): void {
     const free = this.freeBlocks + blocks;
-    this.#editSuperBlock((s) => {
+    this.editSuperBlock((s) => {
       s.setUint32(0xc, free % 2 ** 32, true);
       if ((this.incompat & INCOMPAT_64BIT) !== 0) s.setUint32(0x158, Math.floor(free / 2 ** 32), true);
       s.setUint32(0x10, s.getUint32(0x10, true) + inodes, true);
@@ -175,48 +175,48 @@ export class Geometry {
   }
 
   get firstOrphan(): number {
-    return this.#superBlock().getUint32(0xe8, true);
+    return this.superBlock().getUint32(0xe8, true);
   }
 
   set firstOrphan(ino: number) {
-    this.#editSuperBlock((s) => s.setUint32(0xe8, ino, true));
+    this.editSuperBlock((s) => s.setUint32(0xe8, ino, true));
   }
 
   needLargeFiles(): void {
-    if ((this.#superBlock().getUint32(0x64, true) & 2) !== 0) return;
-    this.#editSuperBlock((s) => s.setUint32(0x64, s.getUint32(0x64, true) | 2, true));
+    if ((this.superBlock().getUint32(0x64, true) & 2) !== 0) return;
+    this.editSuperBlock((s) => s.setUint32(0x64, s.getUint32(0x64, true) | 2, true));
   }
 
   needXattrs(): void {
-    if ((this.#superBlock().getUint32(0x5c, true) & 8) !== 0) return;
-    this.#editSuperBlock((s) => s.setUint32(0x5c, s.getUint32(0x5c, true) | 8, true));
+    if ((this.superBlock().getUint32(0x5c, true) & 8) !== 0) return;
+    this.editSuperBlock((s) => s.setUint32(0x5c, s.getUint32(0x5c, true) | 8, true));
   }
 
   // Group descriptors.
 
-  #descriptorOffset(group: number): number {
-    return (this.firstBlock + 1) * this.blockSize + group * this.#descriptorSize;
+  private descriptorOffset(group: number): number {
+    return (this.firstBlock + 1) * this.blockSize + group * this.descriptorSize;
   }
 
-  #descriptor(group: number, edit: boolean): DataView {
-    const at = this.#descriptorOffset(group);
+  private descriptor(group: number, edit: boolean): DataView {
+    const at = this.descriptorOffset(group);
     const number = Math.floor(at / DEVICE_BLOCK);
     const bytes = edit ? this.store.edit(number) : this.store.block(number);
-    return view(bytes.subarray(at % DEVICE_BLOCK, (at % DEVICE_BLOCK) + this.#descriptorSize));
+    return view(bytes.subarray(at % DEVICE_BLOCK, (at % DEVICE_BLOCK) + this.descriptorSize));
   }
 
   group(number: number): Group {
-    return new Group(this.#descriptor(number, false), this.#descriptorSize >= 64);
+    return new Group(this.descriptor(number, false), this.descriptorSize >= 64);
   }
 
   editGroup(number: number, change: (group: Group) => void): void {
-    const d = this.#descriptor(number, true);
-    change(new Group(d, this.#descriptorSize >= 64));
-    this.#sealGroup(number, d);
+    const d = this.descriptor(number, true);
+    change(new Group(d, this.descriptorSize >= 64));
+    this.sealGroup(number, d);
   }
 
-  #sealGroup(number: number, d: DataView): void {
-    const bytes = new Uint8Array(d.buffer, d.byteOffset, this.#descriptorSize);
+  private sealGroup(number: number, d: DataView): void {
+    const bytes = new Uint8Array(d.buffer, d.byteOffset, this.descriptorSize);
     const usesCrc16 = !this.hasChecksums && (this.roCompat & RO_GDT_CSUM) !== 0;
     if (this.hasChecksums) {
       d.setUint16(0x1e, 0, true);
@@ -224,8 +224,8 @@ export class Geometry {
     } else if (usesCrc16) {
       const word = new Uint8Array(4);
       view(word).setUint32(0, number, true);
-      let crc = crc16(crc16(crc16(0xffff, this.#uuid), word), bytes.subarray(0, 0x1e));
-      if (this.#descriptorSize > 0x20) crc = crc16(crc, bytes.subarray(0x20));
+      let crc = crc16(crc16(crc16(0xffff, this.uuid), word), bytes.subarray(0, 0x1e));
+      if (this.descriptorSize > 0x20) crc = crc16(crc, bytes.subarray(0x20));
       d.setUint16(0x1e, crc, true);
     }
   }
@@ -244,7 +244,7 @@ export class Geometry {
 
   hasSuperBlock(group: number): boolean {
     if (group === 0) return true;
-    if ((this.#compat & COMPAT_SPARSE_SUPER2) !== 0) return this.#backups.includes(group);
+    if ((this.compat & COMPAT_SPARSE_SUPER2) !== 0) return this.backups.includes(group);
     if ((this.roCompat & RO_SPARSE_SUPER) === 0 || group === 1) return true;
     return [3, 5, 7].some((base) => {
       let power = base;
@@ -256,8 +256,8 @@ export class Geometry {
   /** Blocks of a group that its descriptors' and super block's copies take. */
   overhead(group: number): number {
     if (!this.hasSuperBlock(group)) return 0;
-    const descriptors = Math.ceil((this.groups * this.#descriptorSize) / this.blockSize);
-    return 1 + descriptors + this.#reservedDescriptors;
+    const descriptors = Math.ceil((this.groups * this.descriptorSize) / this.blockSize);
+    return 1 + descriptors + this.reservedDescriptors;
   }
 
   get tableBlocks(): number {
@@ -274,86 +274,86 @@ export class Geometry {
 
 /** One group's descriptor. */
 export class Group {
-  readonly #d: DataView;
-  readonly #wide: boolean;
+  private readonly d: DataView;
+  private readonly wide: boolean;
 
   constructor(d: DataView, wide: boolean) {
-    this.#d = d;
-    this.#wide = wide;
+    this.d = d;
+    this.wide = wide;
   }
 
-  #wideNumber(low: number, high: number): number {
-    return this.#d.getUint32(low, true) + (this.#wide ? this.#d.getUint32(high, true) * 2 ** 32 : 0);
+  private wideNumber(low: number, high: number): number {
+    return this.d.getUint32(low, true) + (this.wide ? this.d.getUint32(high, true) * 2 ** 32 : 0);
   }
 
-  #get16(low: number, high: number): number {
-    return this.#d.getUint16(low, true) + (this.#wide ? this.#d.getUint16(high, true) * 65536 : 0);
+  private get16(low: number, high: number): number {
+    return this.d.getUint16(low, true) + (this.wide ? this.d.getUint16(high, true) * 65536 : 0);
   }
 
-  #set16(low: number, high: number, value: number): void {
-    this.#d.setUint16(low, value & 0xffff, true);
-    if (this.#wide) this.#d.setUint16(high, value >>> 16, true);
+  private set16(low: number, high: number, value: number): void {
+    this.d.setUint16(low, value & 0xffff, true);
+    if (this.wide) this.d.setUint16(high, value >>> 16, true);
   }
 
   get blockBitmap(): number {
-    return this.#wideNumber(0, 0x20);
+    return this.wideNumber(0, 0x20);
   }
 
   get inodeBitmap(): number {
-    return this.#wideNumber(4, 0x24);
+    return this.wideNumber(4, 0x24);
   }
 
   get inodeTable(): number {
-    return this.#wideNumber(8, 0x28);
+    return this.wideNumber(8, 0x28);
   }
 
   get freeBlocks(): number {
-    return this.#get16(0xc, 0x2c);
+    return this.get16(0xc, 0x2c);
   }
 
   set freeBlocks(value: number) {
-    this.#set16(0xc, 0x2c, value);
+    this.set16(0xc, 0x2c, value);
   }
 
   get freeInodes(): number {
-    return this.#get16(0xe, 0x2e);
+    return this.get16(0xe, 0x2e);
   }
 
   set freeInodes(value: number) {
-    this.#set16(0xe, 0x2e, value);
+    this.set16(0xe, 0x2e, value);
   }
 
   get usedDirectories(): number {
-    return this.#get16(0x10, 0x30);
+    return this.get16(0x10, 0x30);
   }
 
   set usedDirectories(value: number) {
-    this.#set16(0x10, 0x30, value);
+    this.set16(0x10, 0x30, value);
   }
 
   get unusedInodes(): number {
-    return this.#get16(0x1c, 0x32);
+    return this.get16(0x1c, 0x32);
   }
 
   set unusedInodes(value: number) {
-    this.#set16(0x1c, 0x32, value);
+    this.set16(0x1c, 0x32, value);
   }
 
   get blocksUninitialised(): boolean {
-    return (this.#d.getUint16(0x12, true) & BG_BLOCK_UNINIT) !== 0;
+    return (this.d.getUint16(0x12, true) & BG_BLOCK_UNINIT) !== 0;
   }
 
   get inodesUninitialised(): boolean {
-    return (this.#d.getUint16(0x12, true) & BG_INODE_UNINIT) !== 0;
+    return (this.d.getUint16(0x12, true) & BG_INODE_UNINIT) !== 0;
   }
 
   initialised(blocks: boolean): void {
     const flag = blocks ? BG_BLOCK_UNINIT : BG_INODE_UNINIT;
-    this.#d.setUint16(0x12, this.#d.getUint16(0x12, true) & ~flag, true);
+    this.d.setUint16(0x12, this.d.getUint16(0x12, true) & ~flag, true);
   }
 
   setChecksum(blocks: boolean, crc: number): void {
-    this.#d.setUint16(blocks ? 0x18 : 0x1a, crc & 0xffff, true);
-    if (this.#wide) this.#d.setUint16(blocks ? 0x38 : 0x3a, crc >>> 16, true);
+    this.d.setUint16(blocks ? 0x18 : 0x1a, crc & 0xffff, true);
+    if (this.wide) this.d.setUint16(blocks ? 0x38 : 0x3a, crc >>> 16, true);
   }
 }

@@ -23,7 +23,7 @@ export class Ext4Inode extends FsInode {
   readonly directory: Directory;
   readonly content: Content;
   /** Its number is free, or another file's already; who still has this object (as a working directory) changes nothing. */
-  #gone = false;
+  private gone = false;
 
   constructor(fs: Ext4FileSystem, raw: RawInode) {
     super();
@@ -68,7 +68,7 @@ export class Ext4Inode extends FsInode {
 
   /** In a transaction; everything of this inode goes back when it fails. */
   change<T>(action: () => T): T {
-    if (this.#gone) throw new Errno(E.NOENT);
+    if (this.gone) throw new Errno(E.NOENT);
     return this.fs.transaction(() => {
       this.fs.touchInode(this);
       return action();
@@ -119,7 +119,7 @@ export class Ext4Inode extends FsInode {
       const inode = this.fs.newInode(this.ino, attributes);
       inode.fill(attributes, this.ino);
       this.directory.add(name, inode.ino, typeOfMode(inode.mode));
-      if (inode.isDirectory) this.#countDirectory(1);
+      if (inode.isDirectory) this.countDirectory(1);
       this.touch();
       return inode;
     });
@@ -145,10 +145,10 @@ export class Ext4Inode extends FsInode {
     if (isPlain) this.blocks.begin();
     if (this.isDirectory) this.directory.begin(parent);
     if (attributes.rdev !== undefined) raw.rdev = attributes.rdev;
-    if ((this.mode & S_IFMT) === S_IFLNK) this.#setTarget(target);
+    if ((this.mode & S_IFMT) === S_IFLNK) this.setTarget(target);
   }
 
-  #setTarget(target: ByteString): void {
+  private setTarget(target: ByteString): void {
     const bytes = Uint8Array.from(target, (c) => c.charCodeAt(0));
     this.raw.size = bytes.length;
     if (bytes.length < FAST_LINK) {
@@ -182,7 +182,7 @@ export class Ext4Inode extends FsInode {
   }
 
   /** Links of a directory: as many as it has directories in it, unless there are too many to count. */
-  #countDirectory(by: number): void {
+  private countDirectory(by: number): void {
     const { raw } = this;
     if (raw.links === 1) return;
     raw.links = raw.links + by > MOST_LINKS ? 1 : raw.links + by;
@@ -203,7 +203,7 @@ export class Ext4Inode extends FsInode {
   }
 
   /** One name less. */
-  #unlinked(inode: Ext4Inode): void {
+  private unlinked(inode: Ext4Inode): void {
     inode.change(() => {
       inode.raw.links = inode.isDirectory ? 0 : inode.raw.links - 1;
       inode.raw.ctime = this.fs.now();
@@ -225,21 +225,21 @@ export class Ext4Inode extends FsInode {
       raw.deletion = fs.now().seconds >>> 0;
       fs.allocation.freeInode(this.ino, this.isDirectory);
     });
-    this.#gone = true;
-    this.fs.store.undo(() => (this.#gone = false));
+    this.gone = true;
+    this.fs.store.undo(() => (this.gone = false));
     this.fs.released(this);
     this.fs.store.committed(() => this.content.dropAll());
   }
 
   override forget(): void {
-    if (!this.#gone) this.fs.releaseLater(this);
+    if (!this.gone) this.fs.releaseLater(this);
   }
 
   override unlink(name: ByteString, inode: Ext4Inode): void {
     this.change(() => {
       this.directory.remove(name);
       this.touch();
-      this.#unlinked(inode);
+      this.unlinked(inode);
     });
   }
 
@@ -247,9 +247,9 @@ export class Ext4Inode extends FsInode {
     this.change(() => {
       if (!inode.directory.empty) throw new Errno(E.NOTEMPTY);
       this.directory.remove(name);
-      this.#countDirectory(-1);
+      this.countDirectory(-1);
       this.touch();
-      this.#unlinked(inode);
+      this.unlinked(inode);
     });
   }
 
@@ -264,36 +264,48 @@ export class Ext4Inode extends FsInode {
     this.change(() =>
       to.change(() => {
         if (to.nlink === 0) throw new Errno(E.NOENT);
-        if (exchange && target !== undefined) this.#exchange(name, inode, to, newName, target);
-        else this.#move(name, inode, to, newName, target);
+        if (exchange && target !== undefined) this.exchange(name, inode, to, newName, target);
+        else this.move(name, inode, to, newName, target);
         this.touch();
         to.touch();
       }),
     );
   }
 
-  #move(name: ByteString, inode: Ext4Inode, to: Ext4Inode, newName: ByteString, target?: Ext4Inode): void {
+  private move(
+    name: ByteString,
+    inode: Ext4Inode,
+    to: Ext4Inode,
+    newName: ByteString,
+    target?: Ext4Inode,
+  ): void {
     if (target?.isDirectory === true) to.rmdir(newName, target);
     else if (target !== undefined) to.unlink(newName, target);
     to.directory.add(newName, inode.ino, typeOfMode(inode.mode));
     this.directory.remove(name);
-    inode.#moved(this, to);
+    inode.moved(this, to);
   }
 
-  #exchange(name: ByteString, inode: Ext4Inode, to: Ext4Inode, newName: ByteString, target: Ext4Inode): void {
+  private exchange(
+    name: ByteString,
+    inode: Ext4Inode,
+    to: Ext4Inode,
+    newName: ByteString,
+    target: Ext4Inode,
+  ): void {
     this.directory.replace(name, target.ino, typeOfMode(target.mode));
     to.directory.replace(newName, inode.ino, typeOfMode(inode.mode));
-    inode.#moved(this, to);
-    target.#moved(to, this);
+    inode.moved(this, to);
+    target.moved(to, this);
   }
 
-  #moved(from: Ext4Inode, to: Ext4Inode): void {
+  private moved(from: Ext4Inode, to: Ext4Inode): void {
     this.change(() => {
       this.raw.ctime = this.fs.now();
       if (!this.isDirectory || from === to) return;
       this.directory.replace("..", to.ino, typeOfMode(S_IFDIR));
-      from.#countDirectory(-1);
-      to.#countDirectory(1);
+      from.countDirectory(-1);
+      to.countDirectory(1);
     });
   }
 
@@ -332,7 +344,7 @@ export class Ext4Inode extends FsInode {
   }
 
   override accessed(): void {
-    if (this.fs.readOnly || this.#gone) return;
+    if (this.fs.readOnly || this.gone) return;
     try {
       this.change(() => (this.raw.atime = this.fs.now()));
     } catch (problem) {

@@ -28,46 +28,47 @@ const MOST_PAGES = 8192;
 
 export class PageCache {
   /** Least recently used first. */
-  readonly #pages = new Set<CachedPage>();
-  readonly #dirty = new Set<CachedPage>();
+  private readonly pages = new Set<CachedPage>();
+  private readonly dirtyPages = new Set<CachedPage>();
 
   add(page: CachedPage): void {
-    this.#pages.add(page);
-    if (this.#pages.size > MOST_PAGES) this.#shrink();
+    this.pages.add(page);
+    if (this.pages.size > MOST_PAGES) this.shrink();
   }
 
   use(page: CachedPage): void {
-    this.#pages.delete(page);
-    this.#pages.add(page);
+    this.pages.delete(page);
+    this.pages.add(page);
   }
 
   dirtied(page: CachedPage): void {
     page.dirty = true;
-    this.#dirty.add(page);
-    this.#pages.add(page);
+    this.dirtyPages.add(page);
+    this.pages.add(page);
   }
 
   /** Its content is of no interest any more. */
   drop(page: CachedPage): void {
     page.dirty = false;
-    this.#pages.delete(page);
-    this.#dirty.delete(page);
+    this.pages.delete(page);
+    this.dirtyPages.delete(page);
   }
 
   /** Throws `Block`; what is written then stays written. */
   write(page: CachedPage): void {
     page.owner.writePage(page);
     page.dirty = false;
-    this.#dirty.delete(page);
+    this.dirtyPages.delete(page);
   }
 
   writeAll(owner?: PageOwner): void {
-    for (const page of [...this.#dirty]) if (owner === undefined || page.owner === owner) this.write(page);
+    for (const page of [...this.dirtyPages])
+      if (owner === undefined || page.owner === owner) this.write(page);
   }
 
-  #shrink(): void {
+  private shrink(): void {
     let left = MOST_PAGES / 8;
-    for (const page of this.#pages) {
+    for (const page of this.pages) {
       if (left === 0) break;
       left -= 1;
       try {
@@ -77,7 +78,7 @@ export class PageCache {
         if (problem instanceof Block || problem instanceof Errno) continue;
         throw problem;
       }
-      this.#pages.delete(page);
+      this.pages.delete(page);
       page.owner.pageEvicted(page);
     }
   }

@@ -20,45 +20,45 @@ export class Store {
   readonly device: Device;
   /** Told when the device cannot read for good: the machine stops; who waits goes on waiting. */
   onError: (problem: unknown) => void = () => {};
-  readonly #mostKept: number;
-  readonly #kept = new Map<number, Uint8Array>();
-  readonly #pinned = new Map<number, Uint8Array>();
-  readonly #arrived = new Map<number, Uint8Array>();
-  readonly #waiting = new Map<string, WaitQueue>();
-  #staged: Map<number, Uint8Array> | undefined;
-  #undo: (() => void)[] = [];
-  #afterwards: (() => void)[] = [];
+  private readonly mostKept: number;
+  private readonly kept = new Map<number, Uint8Array>();
+  private readonly pinned = new Map<number, Uint8Array>();
+  private readonly arrived = new Map<number, Uint8Array>();
+  private readonly waiting = new Map<string, WaitQueue>();
+  private staged: Map<number, Uint8Array> | undefined;
+  private undoing: (() => void)[] = [];
+  private afterwards: (() => void)[] = [];
 
   /** `mostKept`: blocks of metadata to keep. */
   constructor(device: Device, mostKept = MOST_KEPT) {
     this.device = device;
-    this.#mostKept = mostKept;
+    this.mostKept = mostKept;
   }
 
   /** Blocks from the device, `count` one after the other. Throws `Block`. */
   data(first: number, count: number): Uint8Array {
-    const now = this.device.readNow(first, count) ?? this.#fromArrived(first, count);
+    const now = this.device.readNow(first, count) ?? this.fromArrived(first, count);
     if (now !== undefined) return now;
     const key = `${first}+${count}`;
-    let queue = this.#waiting.get(key);
+    let queue = this.waiting.get(key);
     if (queue === undefined) {
-      this.#waiting.set(key, (queue = new WaitQueue()));
-      this.#fetch(key, first, count);
+      this.waiting.set(key, (queue = new WaitQueue()));
+      this.fetch(key, first, count);
     }
     throw new Block([queue], Infinity, false);
   }
 
-  #fetch(key: string, first: number, count: number): void {
+  private fetch(key: string, first: number, count: number): void {
     this.device.read(first, count).then(
       (bytes) => {
         for (let i = 0; i < count; i += 1) {
           // It may have been written meanwhile.
           const written = this.device.readNow(first + i, 1);
-          this.#arrived.set(first + i, written ?? bytes.slice(i * DEVICE_BLOCK, (i + 1) * DEVICE_BLOCK));
+          this.arrived.set(first + i, written ?? bytes.slice(i * DEVICE_BLOCK, (i + 1) * DEVICE_BLOCK));
         }
-        while (this.#arrived.size > MOST_ARRIVED) this.#arrived.delete(this.#arrived.keys().next().value!);
-        const queue = this.#waiting.get(key);
-        this.#waiting.delete(key);
+        while (this.arrived.size > MOST_ARRIVED) this.arrived.delete(this.arrived.keys().next().value!);
+        const queue = this.waiting.get(key);
+        this.waiting.delete(key);
         queue?.wake();
       },
       (problem: unknown) => {
@@ -69,55 +69,55 @@ export class Store {
 
   /** Reads once more what had failed. */
   retry(): void {
-    for (const key of this.#waiting.keys()) {
+    for (const key of this.waiting.keys()) {
       const [first, count] = key.split("+").map(Number);
-      this.#fetch(key, first!, count!);
+      this.fetch(key, first!, count!);
     }
   }
 
-  #fromArrived(first: number, count: number): Uint8Array | undefined {
-    for (let i = 0; i < count; i += 1) if (!this.#arrived.has(first + i)) return undefined;
-    if (count === 1) return this.#arrived.get(first);
+  private fromArrived(first: number, count: number): Uint8Array | undefined {
+    for (let i = 0; i < count; i += 1) if (!this.arrived.has(first + i)) return undefined;
+    if (count === 1) return this.arrived.get(first);
     const all = new Uint8Array(count * DEVICE_BLOCK);
-    for (let i = 0; i < count; i += 1) all.set(this.#arrived.get(first + i)!, i * DEVICE_BLOCK);
+    for (let i = 0; i < count; i += 1) all.set(this.arrived.get(first + i)!, i * DEVICE_BLOCK);
     return all;
   }
 
   /** Content goes to the device at once; not part of a transaction. The store keeps no reference. */
   writeData(block: number, bytes: Uint8Array): void {
-    this.#arrived.delete(block);
-    const kept = this.#kept.get(block) ?? this.#pinned.get(block);
+    this.arrived.delete(block);
+    const kept = this.kept.get(block) ?? this.pinned.get(block);
     kept?.set(bytes);
     this.device.write(block, bytes.slice());
   }
 
   /** A block of metadata, as the transaction sees it; not to be changed. Throws `Block`. */
   block(number: number): Uint8Array {
-    const there = this.#staged?.get(number) ?? this.#kept.get(number) ?? this.#pinned.get(number);
+    const there = this.staged?.get(number) ?? this.kept.get(number) ?? this.pinned.get(number);
     if (there !== undefined) return there;
     const bytes = this.data(number, 1).slice();
-    this.#keep(number, bytes);
+    this.keep(number, bytes);
     return bytes;
   }
 
-  #keep(number: number, bytes: Uint8Array): void {
-    if (this.#pinned.has(number)) {
-      this.#pinned.set(number, bytes);
+  private keep(number: number, bytes: Uint8Array): void {
+    if (this.pinned.has(number)) {
+      this.pinned.set(number, bytes);
       return;
     }
-    this.#kept.delete(number);
-    this.#kept.set(number, bytes);
-    if (this.#kept.size > this.#mostKept) this.#kept.delete(this.#kept.keys().next().value!);
+    this.kept.delete(number);
+    this.kept.set(number, bytes);
+    if (this.kept.size > this.mostKept) this.kept.delete(this.kept.keys().next().value!);
   }
 
   /** Reads a block that is never forgotten. */
   pin(number: number): void {
-    if (!this.#pinned.has(number)) this.#pinned.set(number, this.data(number, 1).slice());
+    if (!this.pinned.has(number)) this.pinned.set(number, this.data(number, 1).slice());
   }
 
   /** A copy of a block that will be written when the transaction ends. Throws `Block`. */
   edit(number: number): Uint8Array {
-    const staged = this.#mustStage();
+    const staged = this.mustStage();
     let bytes = staged.get(number);
     if (bytes === undefined) staged.set(number, (bytes = this.block(number).slice()));
     return bytes;
@@ -126,52 +126,52 @@ export class Store {
   /** Zeros that will be written when the transaction ends; what was there is not read. */
   fresh(number: number): Uint8Array {
     const bytes = new Uint8Array(DEVICE_BLOCK);
-    this.#mustStage().set(number, bytes);
+    this.mustStage().set(number, bytes);
     return bytes;
   }
 
-  #mustStage(): Map<number, Uint8Array> {
-    if (this.#staged === undefined) throw new Error("a file system was changed outside a transaction");
-    return this.#staged;
+  private mustStage(): Map<number, Uint8Array> {
+    if (this.staged === undefined) throw new Error("a file system was changed outside a transaction");
+    return this.staged;
   }
 
   /** Called when the transaction fails. */
   undo(action: () => void): void {
-    this.#mustStage();
-    this.#undo.push(action);
+    this.mustStage();
+    this.undoing.push(action);
   }
 
   /** Called when the transaction has been applied. */
   committed(action: () => void): void {
-    this.#mustStage();
-    this.#afterwards.push(action);
+    this.mustStage();
+    this.afterwards.push(action);
   }
 
   get inTransaction(): boolean {
-    return this.#staged !== undefined;
+    return this.staged !== undefined;
   }
 
   /** Applies what `action` staged when it returns, nothing of it when it throws. */
   transaction<T>(action: () => T): T {
-    if (this.#staged !== undefined) return action();
-    this.#staged = new Map();
+    if (this.staged !== undefined) return action();
+    this.staged = new Map();
     let afterwards: (() => void)[] = [];
     try {
       const result = action();
-      for (const [number, bytes] of this.#staged) {
-        this.#arrived.delete(number);
-        this.#keep(number, bytes);
+      for (const [number, bytes] of this.staged) {
+        this.arrived.delete(number);
+        this.keep(number, bytes);
         this.device.write(number, bytes.slice());
       }
-      afterwards = this.#afterwards;
+      afterwards = this.afterwards;
       return result;
     } catch (problem) {
-      for (const undo of this.#undo.reverse()) undo();
+      for (const undo of this.undoing.reverse()) undo();
       throw problem;
     } finally {
-      this.#staged = undefined;
-      this.#undo = [];
-      this.#afterwards = [];
+      this.staged = undefined;
+      this.undoing = [];
+      this.afterwards = [];
       for (const action of afterwards) action();
     }
   }

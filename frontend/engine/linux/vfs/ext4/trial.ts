@@ -28,33 +28,33 @@ export let answer: number;
 
 /** Every second read of a block has to be waited for. */
 export class SlowDevice implements Device {
-  readonly #device: ImageDevice;
-  readonly #here = new Set<number>();
+  private readonly device: ImageDevice;
+  private readonly here = new Set<number>();
   waits = 0;
 
   constructor(device: ImageDevice) {
-    this.#device = device;
+    this.device = device;
   }
 
   get blocks(): number {
-    return this.#device.blocks;
+    return this.device.blocks;
   }
 
   readNow(first: number, count: number): Uint8Array | undefined {
-    for (let i = 0; i < count; i += 1) if (!this.#here.has(first + i)) return undefined;
-    if (this.#here.size > 40) this.#here.clear();
-    return this.#device.readNow(first, count);
+    for (let i = 0; i < count; i += 1) if (!this.here.has(first + i)) return undefined;
+    if (this.here.size > 40) this.here.clear();
+    return this.device.readNow(first, count);
   }
 
   async read(first: number, count: number): Promise<Uint8Array> {
     this.waits += 1;
-    for (let i = 0; i < count; i += 1) this.#here.add(first + i);
-    return this.#device.readNow(first, count);
+    for (let i = 0; i < count; i += 1) this.here.add(first + i);
+    return this.device.readNow(first, count);
   }
 
   write(first: number, data: Uint8Array): void {
-    this.#here.add(first);
-    this.#device.write(first, data);
+    this.here.add(first);
+    this.device.write(first, data);
   }
 }
 

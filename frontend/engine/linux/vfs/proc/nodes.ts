@@ -72,27 +72,27 @@ export interface Listing {
 
 export class ProcDirectory extends ProcInode {
   override readonly nlink: number = 2;
-  readonly #listing: Listing;
+  private readonly listing: Listing;
 
   constructor(fs: ProcSource, path: ByteString, listing: Listing, owner?: Owner, mode = 0o555) {
     super(fs, path, C.S_IFDIR | mode, owner);
-    this.#listing = listing;
+    this.listing = listing;
   }
 
   override lookup(name: ByteString): ProcInode | undefined {
-    return this.#listing.find(name);
+    return this.listing.find(name);
   }
 
   /** Cookies are the names' places: numbers by their value, so that processes that end shift nothing. */
   override readdir(cookie: number, emit: (entry: Entry) => boolean): void {
-    const names = [...this.#listing.names()].map((name, i) => ({
+    const names = [...this.listing.names()].map((name, i) => ({
       name,
       cookie: /^\d+$/.test(name) ? 1000 + Number(name) : 3 + i,
     }));
     names.sort((a, b) => a.cookie - b.cookie);
     for (const { name, cookie: next } of names) {
       if (next <= cookie) continue;
-      const inode = this.#listing.find(name);
+      const inode = this.listing.find(name);
       if (inode === undefined) continue;
       if (!emit({ name, ino: inode.ino, type: C.typeOfMode(inode.mode), next })) return;
     }
@@ -108,8 +108,8 @@ export function fixed(entries: Record<ByteString, () => ProcInode | undefined>):
 }
 
 export class ProcText extends ProcInode {
-  readonly #make: (task: Task) => ByteString;
-  readonly #take: ((task: Task, text: ByteString) => void) | undefined;
+  private readonly make: (task: Task) => ByteString;
+  private readonly take: ((task: Task, text: ByteString) => void) | undefined;
 
   constructor(
     fs: ProcSource,
@@ -120,12 +120,12 @@ export class ProcText extends ProcInode {
     take?: (task: Task, text: ByteString) => void,
   ) {
     super(fs, path, C.S_IFREG | mode, owner);
-    this.#make = make;
-    this.#take = take;
+    this.make = make;
+    this.take = take;
   }
 
   override open(_task: Task, flags: number, location: Location): OpenFile {
-    return new TextFile(location, flags & (C.O_ACCMODE | C.O_NONBLOCK), this.#make, this.#take);
+    return new TextFile(location, flags & (C.O_ACCMODE | C.O_NONBLOCK), this.make, this.take);
   }
 
   /** Opening for writing truncates; there is nothing to. */
@@ -135,9 +135,9 @@ export class ProcText extends ProcInode {
 
 /** The text as it was when reading began at 0. */
 class TextFile extends PlacedFile {
-  readonly #make: (task: Task) => ByteString;
-  readonly #take: ((task: Task, text: ByteString) => void) | undefined;
-  #text: Uint8Array | undefined;
+  private readonly make: (task: Task) => ByteString;
+  private readonly take: ((task: Task, text: ByteString) => void) | undefined;
+  private text: Uint8Array | undefined;
 
   constructor(
     location: Location,
@@ -146,17 +146,17 @@ class TextFile extends PlacedFile {
     take: ((task: Task, text: ByteString) => void) | undefined,
   ) {
     super(location, flags);
-    this.#make = make;
-    this.#take = take;
+    this.make = make;
+    this.take = take;
   }
 
   read(task: Task, into: Uint8Array, position: number | null): number {
     if (!this.canRead) throw new Errno(E.BADF);
     const at = position ?? this.offset;
-    if (this.#text === undefined || at === 0) {
-      this.#text = Uint8Array.from(this.#make(task), (c) => c.charCodeAt(0));
+    if (this.text === undefined || at === 0) {
+      this.text = Uint8Array.from(this.make(task), (c) => c.charCodeAt(0));
     }
-    const part = this.#text.subarray(at, at + into.length);
+    const part = this.text.subarray(at, at + into.length);
     into.set(part);
     if (position === null) this.offset = at + part.length;
     return part.length;
@@ -164,16 +164,16 @@ class TextFile extends PlacedFile {
 
   write(task: Task, from: Uint8Array): number {
     if (!this.canWrite) throw new Errno(E.BADF);
-    if (this.#take === undefined) throw new Errno(E.INVAL);
-    this.#take(task, String.fromCharCode(...from.subarray(0, 4096)));
+    if (this.take === undefined) throw new Errno(E.INVAL);
+    this.take(task, String.fromCharCode(...from.subarray(0, 4096)));
     return from.length;
   }
 }
 
 export class ProcLink extends ProcInode {
   override readonly size: number;
-  readonly #text: (walker: Walker | undefined) => ByteString;
-  readonly #place: ((walker: Walker) => Location | undefined) | undefined;
+  private readonly text: (walker: Walker | undefined) => ByteString;
+  private readonly place: ((walker: Walker) => Location | undefined) | undefined;
 
   constructor(
     fs: ProcSource,
@@ -186,35 +186,35 @@ export class ProcLink extends ProcInode {
   ) {
     super(fs, path, C.S_IFLNK | mode, owner);
     this.size = size;
-    this.#text = text;
-    this.#place = place;
+    this.text = text;
+    this.place = place;
   }
 
   override readlink(walker?: Walker): ByteString {
-    return this.#text(walker);
+    return this.text(walker);
   }
 
   override follow(walker: Walker): Location | undefined {
-    return this.#place?.(walker);
+    return this.place?.(walker);
   }
 }
 
 /** Stands for an open file that has no name (a pipe): opening it gives the file itself. */
 class FileStandIn extends ProcInode {
-  readonly #file: OpenFile;
+  private readonly file: OpenFile;
 
   constructor(fs: ProcSource, path: ByteString, file: OpenFile) {
     super(fs, path, file.inode.stat().mode, file.inode.stat());
-    this.#file = file;
+    this.file = file;
   }
 
   override stat(): Stat {
-    return this.#file.inode.stat();
+    return this.file.inode.stat();
   }
 
   override open(): OpenFile {
     if ((this.mode & C.S_IFMT) === C.S_IFSOCK) throw new Errno(E.NXIO);
-    return holdFile(this.#file);
+    return holdFile(this.file);
   }
 }
 

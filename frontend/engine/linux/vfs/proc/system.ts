@@ -118,14 +118,14 @@ type Texts = { [name: ByteString]: Texts | ((task: Task) => ByteString) };
 
 /** Values that can be set but change nothing here keep what they were told. */
 class Settings {
-  readonly #values = new Map<ByteString, ByteString>();
+  private readonly values = new Map<ByteString, ByteString>();
 
   get(path: ByteString, otherwise: ByteString): ByteString {
-    return this.#values.get(path) ?? otherwise;
+    return this.values.get(path) ?? otherwise;
   }
 
   set(path: ByteString, value: ByteString): void {
-    this.#values.set(path, value.endsWith("\n") ? value : `${value}\n`);
+    this.values.set(path, value.endsWith("\n") ? value : `${value}\n`);
   }
 }
 
