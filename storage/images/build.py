@@ -1,4 +1,4 @@
-"""From a recipe to what the emulator boots: a raw disk, a kernel, an initramfs and firmware."""
+"""From a recipe to what a machine boots: a raw disk and, for a PC, a kernel, an initramfs and firmware."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from storage.images.depmod import write_module_indexes
 from storage.images.errors import BadRecipe, BadTree
 from storage.images.ext4 import write_image
 from storage.images.ext4_layout import BLOCK
-from storage.images.guest_package import HERE, guest_package, make_guest_deb
+from storage.images.guest_package import NAME, guest_package, make_guest_deb
+from storage.images.guest_programs import HERE
 from storage.images.initramfs import build_initramfs
 from storage.images.recipe import Recipe
 from storage.images.resolve import Package, compare_versions
@@ -27,6 +28,7 @@ BASE_PACKAGES = ("usr-is-merged",)  # the alternative would convert a tree that 
 BUSYBOX, FIRMWARE = "busybox-static", "seabios"
 BIOS_FILE = "/usr/share/seabios/bios-256k.bin"
 VGA_BIOS_FILE = "/usr/share/seabios/vgabios-stdvga.bin"
+ROOT_DEVICES = {"pc": "/dev/sda", "linux": "/dev/vda"}
 
 Report = Callable[[str, int, int, str], None]
 """`report(step, done, total, note)`: bytes of a step (download, unpack, write); a note is a line for the log,
@@ -36,14 +38,15 @@ or "".
 
 @dataclass(frozen=True)
 class DiskBuild:
-    """The parts of a bootable machine, as files in the work directory."""
+    """The parts of a bootable machine, as files in the work directory.
+
+    `firmware` has those beside the disk by their names in the descriptor: `bios`, `vga_bios`, `kernel` and
+    `initrd` for `pc`, nothing for `linux`.
+    """
 
     disk: Path
     disk_blocks: int  # of 4 KiB
-    kernel: Path
-    initrd: Path
-    bios: Path
-    vga_bios: Path
+    firmware: dict[str, Path]
     packages: dict[str, str]  # name → version of everything on the disk
 
 
@@ -64,8 +67,8 @@ def build_disk(
         cache_dir,
         lambda done, total: report("download", done, total, ""),
         note=lambda text: report("download", 0, 0, text),
-        loose=[BUSYBOX, FIRMWARE],
-        extra=[guest_package()],
+        loose=[BUSYBOX, FIRMWARE] if recipe.kind == "pc" else [],
+        extra=[guest_package(recipe)],
     )
     timestamp = int(selection.date.timestamp())
     spool_path = work_dir / "spool"
@@ -77,18 +80,17 @@ def build_disk(
 
 
 def _build(recipe: Recipe, selection: Selection, tree: Tree, work_dir: Path, report: Report) -> DiskBuild:
-    merge_usr(tree)
+    merge_usr(tree, recipe.architecture)
     unpack_packages(
         tree,
         selection.packages,
         selection.files,
-        {guest_package().name: make_guest_deb(recipe, tree)},
+        {NAME: make_guest_deb(recipe, tree)},
         PathFilter(recipe.exclude, recipe.include),
         lambda done, total: report("unpack", done, total, ""),
     )
     _write_settings(recipe, tree)
-    version = _kernel_version(tree)
-    write_module_indexes(tree, version)
+    firmware = _make_firmware(selection, tree, work_dir) if recipe.kind == "pc" else {}
     if not compile_python(tree, lambda done, total: report("compile", done, total, "")):
         report(
             "compile",
@@ -96,12 +98,7 @@ def _build(recipe: Recipe, selection: Selection, tree: Tree, work_dir: Path, rep
             0,
             "The guest compiles Python's common modules itself: this Python is another version.",
         )
-    kernel, initrd, disk = work_dir / "vmlinuz", work_dir / "initrd", work_dir / "disk.img"
-    bios, vga_bios = work_dir / "bios.bin", work_dir / "vgabios.bin"
-    kernel.write_bytes(tree.read(f"/boot/vmlinuz-{version}") or b"")
-    initrd.write_bytes(build_initramfs(tree, version, _loose_file(tree, selection, BUSYBOX, "/bin/busybox")))
-    bios.write_bytes(_loose_file(tree, selection, FIRMWARE, BIOS_FILE))
-    vga_bios.write_bytes(_loose_file(tree, selection, FIRMWARE, VGA_BIOS_FILE))
+    disk = work_dir / "disk.img"
     size = recipe.settings.disk_mib << 20
     write_image(
         disk,
@@ -113,7 +110,24 @@ def _build(recipe: Recipe, selection: Selection, tree: Tree, work_dir: Path, rep
         report=lambda done, total: report("write", done, total, ""),
     )
     packages = {package.name: package.version for package in selection.packages}
-    return DiskBuild(disk, size // BLOCK, kernel, initrd, bios, vga_bios, packages)
+    return DiskBuild(disk, size // BLOCK, firmware, packages)
+
+
+def _make_firmware(selection: Selection, tree: Tree, work_dir: Path) -> dict[str, Path]:
+    """What the emulated PC is given beside its disk. Completes the kernel's modules on the tree."""
+    version = _kernel_version(tree)
+    write_module_indexes(tree, version)
+    busybox = _loose_file(tree, selection, BUSYBOX, "/bin/busybox")
+    parts = {
+        "bios": _loose_file(tree, selection, FIRMWARE, BIOS_FILE),
+        "vga_bios": _loose_file(tree, selection, FIRMWARE, VGA_BIOS_FILE),
+        "kernel": tree.read(f"/boot/vmlinuz-{version}") or b"",
+        "initrd": build_initramfs(tree, version, busybox),
+    }
+    paths = {name: work_dir / name for name in parts}
+    for name, path in paths.items():
+        path.write_bytes(parts[name])
+    return paths
 
 
 def _write_settings(recipe: Recipe, tree: Tree) -> None:
@@ -123,7 +137,7 @@ def _write_settings(recipe: Recipe, tree: Tree) -> None:
     hostname = recipe.settings.hostname
     tree.write("/etc/hostname", f"{hostname}\n")
     tree.write("/etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {hostname}\n::1 localhost ip6-localhost\n")
-    tree.write("/etc/fstab", "/dev/sda / ext4 defaults 0 1\n")
+    tree.write("/etc/fstab", f"{ROOT_DEVICES[recipe.kind]} / ext4 defaults 0 1\n")
     tree.write("/etc/resolv.conf", "")
     main, security = PUBLIC_MIRROR.split()
     lines = [

@@ -24,21 +24,17 @@ from storage.images.work import cache_dir, locked, once, prune
 # A run that goes on takes the disk as it was made; a later one asks the mirror for newer packages.
 FRESH_S = 3600
 TITLES = {"download": "Downloading packages", "unpack": "Unpacking packages", "write": "Writing the disk"}
-_FILES = ("disk", "kernel", "initrd", "bios", "vga_bios")
 
 
 @dataclass(frozen=True)
 class BuiltDisk:
     """What the packages became: a raw disk that has not been booted, and what boots it.
 
-    `identity` is a digest of all of it, `packages` has versions by name.
+    `firmware` is as in `DiskBuild`, `identity` a digest of all of it, `packages` has versions by name.
     """
 
     disk: Path
-    kernel: Path
-    initrd: Path
-    bios: Path
-    vga_bios: Path
+    firmware: dict[str, Path]
     identity: str
     packages: dict[str, str]
 
@@ -55,10 +51,11 @@ def build(recipe: Recipe, report: Report) -> BuiltDisk:
         made = _build_in_thread(recipe, out, report)
         report.step("Checking the disk")
         identity = hashlib.sha256(cut_disk(made.disk, report).root.encode())
-        for name in _FILES[1:]:
-            identity.update(hashlib.sha256(getattr(made, name).read_bytes()).digest())
+        for name, path in sorted(made.firmware.items()):
+            identity.update(name.encode() + hashlib.sha256(path.read_bytes()).digest())
         facts: dict[str, Any] = {"identity": identity.hexdigest(), "packages": made.packages}
-        facts["files"] = {name: getattr(made, name).name for name in _FILES}
+        facts["disk"] = made.disk.name
+        facts["firmware"] = {name: path.name for name, path in made.firmware.items()}
         (out / "built.json").write_text(json.dumps(facts), encoding="utf-8")
 
     with locked(folder, report):
@@ -69,8 +66,8 @@ def build(recipe: Recipe, report: Report) -> BuiltDisk:
             report.log("The disk was made within the last hour; it is taken from the cache.")
     prune(parent, keep=folder)
     facts = json.loads((out / "built.json").read_bytes())
-    paths = {name: out / file for name, file in facts["files"].items()}
-    return BuiltDisk(**paths, identity=facts["identity"], packages=facts["packages"])
+    firmware = {name: out / file for name, file in facts["firmware"].items()}
+    return BuiltDisk(out / facts["disk"], firmware, facts["identity"], facts["packages"])
 
 
 def _code_version() -> str:

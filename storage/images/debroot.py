@@ -16,6 +16,8 @@ from storage.images.scripts import has_work
 from storage.images.tree import Node, Tree
 
 DATABASE = "/var/lib/dpkg"
+# Directories of the root that an architecture has beside /lib: its dynamic loader is there.
+MULTILIB = {"amd64": ("lib64",)}
 THREADS = 2
 # Control files that dpkg keeps elsewhere, or not at all.
 NOT_INFO = ("control", "list")
@@ -45,9 +47,9 @@ class PathFilter:
         return self._include is not None and self._include.match(path) is not None
 
 
-def merge_usr(tree: Tree) -> None:
+def merge_usr(tree: Tree, architecture: str) -> None:
     """The merged /usr of every Debian since bookworm: /bin, /sbin and /lib are links."""
-    for name in ("bin", "sbin", "lib"):
+    for name in ("bin", "sbin", "lib", *MULTILIB.get(architecture, ())):
         tree.make_directory(f"/usr/{name}")
         tree.link(f"/{name}", f"usr/{name}")
 

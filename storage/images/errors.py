@@ -46,10 +46,10 @@ class BadPackage(ImageBuildError):
     message = "A package is not a valid Debian package."
 
 
-class AgentNotCompiled(ImageBuildError):
-    code = "agent_not_compiled"
+class ProgramNotCompiled(ImageBuildError):
+    code = "program_not_compiled"
     status = 500
-    message = "The guest's agent could not be compiled. Install what pyproject.toml names: `uv sync`."
+    message = "A program of the guest could not be compiled. Install what pyproject.toml names: `uv sync`."
 
 
 class BadTree(ImageBuildError):

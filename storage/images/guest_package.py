@@ -1,42 +1,42 @@
 """The package `webvm-guest`: what makes a minimal Debian a guest of ours, registered with dpkg like any
 other.
 
-It provides `linux-initramfs-tool`, because the initramfs is made outside (see initramfs.py) and nothing in
-the guest is to make one.
+For `pc` it provides `linux-initramfs-tool`, because the initramfs is made outside (see initramfs.py) and
+nothing in the guest is to make one. `linux` has no kernel, and answers the page itself: no agent.
 """
 
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 
-from storage.images.agent import compile_agent
 from storage.images.deb import Deb, Entry
+from storage.images.guest_programs import HERE, compile_program
 from storage.images.recipe import Recipe
 from storage.images.resolve import Package
 from storage.images.tree import Node, Tree
 
-HERE = Path(__file__).parent / "guest"
 NAME = "webvm-guest"
 VERSION = "1"
-CONTROL = f"""\
-Package: {NAME}
-Version: {VERSION}
-Architecture: i386
-Maintainer: WebVM <webvm@localhost>
-Priority: optional
-Section: admin
-Multi-Arch: foreign
+OWN_FIELDS = {
+    "pc": """\
 Provides: linux-initramfs-tool
 Depends: perl-base, bash, coreutils, util-linux, dpkg, passwd
 Description: init, agent and consoles of a WebVM guest
  Starts the guest without a service manager and answers the page that runs it.
-"""
-AGENT = "/usr/lib/webvm/agent"
+""",
+    "linux": """\
+Depends: perl-base, bash, coreutils, dpkg, passwd
+Description: init of a WebVM guest
+ Starts the guest without a service manager.
+""",
+}
+# Under their names in guest/: scripts, and sources of programs.
 PROGRAMS = {
-    "init": "/usr/sbin/init",
+    "pc": {"init": "/usr/sbin/init", "console": "/usr/lib/webvm/console", "agent.c": "/usr/lib/webvm/agent"},
+    "linux": {"init.c": "/usr/sbin/init"},
+}
+COMMON_PROGRAMS = {
     "configure": "/usr/lib/webvm/configure",
-    "console": "/usr/lib/webvm/console",
     "power": "/usr/lib/webvm/power",
     "policy-rc.d": "/usr/sbin/policy-rc.d",
 }
@@ -47,20 +47,37 @@ LIBRARIES = {
 POWER_NAMES = ("poweroff", "reboot", "halt", "shutdown")
 
 
-def guest_package() -> Package:
-    return Package(CONTROL.rstrip("\n"))
+def guest_package(recipe: Recipe) -> Package:
+    return Package(_control(recipe).rstrip("\n"))
+
+
+def _control(recipe: Recipe) -> str:
+    return f"""\
+Package: {NAME}
+Version: {VERSION}
+Architecture: {recipe.architecture}
+Maintainer: WebVM <webvm@localhost>
+Priority: optional
+Section: admin
+Multi-Arch: foreign
+{OWN_FIELDS[recipe.kind]}"""
+
+
+def _program(name: str, architecture: str) -> bytes:
+    path = HERE / name
+    return compile_program(path, architecture) if path.suffix == ".c" else path.read_bytes()
 
 
 def make_guest_deb(recipe: Recipe, tree: Tree) -> Deb:
     """The package as `read_deb` would give it: its files are spooled, not yet on the tree."""
     files: dict[str, tuple[bytes, int]] = {
-        path: ((HERE / name).read_bytes(), mode)
-        for group, mode in ((PROGRAMS, 0o755), (LIBRARIES, 0o644))
+        path: (_program(name, recipe.architecture), mode)
+        for group, mode in ((COMMON_PROGRAMS | PROGRAMS[recipe.kind], 0o755), (LIBRARIES, 0o644))
         for name, path in group.items()
     }
-    files[AGENT] = (compile_agent(), 0o755)
-    # The kernel and its initramfs are given to the emulator, so there are no links to them.
-    files["/etc/kernel-img.conf"] = (b"do_symlinks = no\ndo_initrd = no\n", 0o644)
+    if recipe.kind == "pc":
+        # The kernel and its initramfs are given to the emulator, so there are no links to them.
+        files["/etc/kernel-img.conf"] = (b"do_symlinks = no\ndo_initrd = no\n", 0o644)
     rules = [f"path-exclude={glob}" for glob in recipe.exclude] + [
         f"path-include={glob}" for glob in recipe.include
     ]
@@ -83,7 +100,7 @@ def make_guest_deb(recipe: Recipe, tree: Tree) -> Deb:
         for path, (raw, _) in files.items()
         if not path.startswith("/etc/")
     )
-    control = {"control": CONTROL.encode(), "md5sums": sums.encode()}
+    control = {"control": _control(recipe).encode(), "md5sums": sums.encode()}
     conffiles = [path for path in files if path.startswith("/etc/")]
     if conffiles:
         control["conffiles"] = "".join(f"{path}\n" for path in conffiles).encode()

@@ -71,13 +71,7 @@ def boot(recipe: Recipe, built: BuiltDisk, report: Report) -> Booted:
     """Boots and configures a copy of the disk headless; done already for the same disk and program, it is not
     again.
     """
-    settings = recipe.settings
-    machine = {
-        "kind": "pc",
-        "memory_mib": settings.memory_mib,
-        "vga_memory_mib": settings.vga_memory_mib,
-        "cmdline": settings.cmdline,
-    }
+    machine = recipe.machine()
     spec: dict[str, Any] = {
         "machine": machine,
         "prompt": recipe.prompt,
@@ -94,13 +88,7 @@ def boot(recipe: Recipe, built: BuiltDisk, report: Report) -> Booted:
     def make(out: Path) -> None:
         report.step("Copying the disk")
         copy_sparse(built.disk, out / "disk.img", report)
-        paths = {
-            "bios": built.bios,
-            "vga_bios": built.vga_bios,
-            "kernel": built.kernel,
-            "initrd": built.initrd,
-        }
-        places = {name: str(path) for name, path in paths.items()}
+        places = {name: str(path) for name, path in built.firmware.items()}
         headless.run_headless({**spec, **places, "disk": str(out / "disk.img"), "out": str(out)}, out, report)
 
     with locked(folder, report):
@@ -123,13 +111,7 @@ def shelve(built: BuiltDisk, booted: Booted, report: Report) -> Product:
     levels = {**disk.node_levels(), **memory.node_levels()}
     shelf.put_all({digest: partial(bytes, raw) for digest, raw in nodes.items()}, levels)
     shelf.put_all({**disk.chunks, **memory.chunks})
-    firmware = {
-        "bios": built.bios,
-        "vga_bios": built.vga_bios,
-        "kernel": built.kernel,
-        "initrd": built.initrd,
-    }
-    blobs = {name: shelf.put_blob(path.read_bytes(), CHUNK_BYTES) for name, path in firmware.items()}
+    blobs = {name: shelf.put_blob(path.read_bytes(), CHUNK_BYTES) for name, path in built.firmware.items()}
 
     report.step("Packing what a start reads")
     trace = booted.trace()

@@ -14,7 +14,8 @@ from storage.images.errors import BadRecipe, BadTree
 from storage.images.tree import split_path
 
 MAX_RECIPE_BYTES = 1 << 20
-ARCHITECTURES = ("i386",)  # the emulator is a 32-bit machine
+# By machine: `pc` is an emulated PC of 32 bits, `linux` our own engine, which runs programs of 64.
+ARCHITECTURES = {"pc": "i386", "linux": "amd64"}
 # Without tracefs: its files are made at boot, every one with an inode that cannot be dropped, a sixth of
 # what a guest at its prompt holds. The mouse is a plain PS/2 one: Linux would else take the emulator for
 # VMware's, which wants positions where the page has movements.
@@ -43,10 +44,19 @@ class RecipeFile:
 @dataclass(frozen=True)
 class Settings:
     memory_mib: int
-    vga_memory_mib: int
     disk_mib: int
     hostname: str
+
+
+@dataclass(frozen=True)
+class PcSettings(Settings):
+    vga_memory_mib: int
     cmdline: str  # the whole kernel command line
+
+
+@dataclass(frozen=True)
+class LinuxSettings(Settings):
+    terminals: int
 
 
 @dataclass(frozen=True)
@@ -61,17 +71,35 @@ class Recipe:
     title: str
     description: str
     suite: str
-    architecture: str
     packages: tuple[str, ...]
     exclude: tuple[str, ...]
     include: tuple[str, ...]
-    settings: Settings
+    settings: PcSettings | LinuxSettings
     files: tuple[RecipeFile, ...]
     configure: tuple[str, ...]
     settle: tuple[str, ...]
     rehearse: tuple[str, ...]
     prompt: str
     timeout_s: int
+
+    @property
+    def kind(self) -> str:
+        """The machine that the image is for."""
+        return "linux" if isinstance(self.settings, LinuxSettings) else "pc"
+
+    @property
+    def architecture(self) -> str:
+        """Debian's name of it."""
+        return ARCHITECTURES[self.kind]
+
+    def machine(self) -> dict[str, object]:
+        """The machine as the open descriptor tells it, but for the firmware."""
+        settings = self.settings
+        if isinstance(settings, LinuxSettings):
+            own: dict[str, object] = {"terminals": settings.terminals}
+        else:
+            own = {"vga_memory_mib": settings.vga_memory_mib, "cmdline": settings.cmdline}
+        return {"kind": self.kind, "memory_mib": settings.memory_mib, **own}
 
     def commands(self) -> list[str]:
         """What the guest runs, in order, to become ready: the packages' configuration, then the recipe's."""
@@ -169,9 +197,11 @@ def parse_recipe(text: str) -> Recipe:
         top = _Reader(tomllib.loads(text), "")
     except tomllib.TOMLDecodeError as error:
         raise BadRecipe(f"The recipe is not valid TOML: {error}.") from error
-    architecture = top.text("architecture", "i386", most=20)
-    if architecture not in ARCHITECTURES:
-        raise top.wrong("architecture", f"must be one of {', '.join(ARCHITECTURES)}")
+    kind = top.text("machine", "pc", most=20)
+    if kind not in ARCHITECTURES:
+        raise top.wrong("machine", f"must be one of {', '.join(ARCHITECTURES)}")
+    if top.text("architecture", ARCHITECTURES[kind], most=20) != ARCHITECTURES[kind]:
+        raise top.wrong("architecture", f"must be {ARCHITECTURES[kind]!r} for the machine {kind!r}")
     slug = top.text("slug", most=63, shape=SLUG)
     title = top.text("title", most=200, shape=re.compile(r"[^\r\n]*\S[^\r\n]*"))
     description = top.text("description", "", most=4000)
@@ -180,7 +210,7 @@ def parse_recipe(text: str) -> Recipe:
     exclude = top.texts("exclude", most=500, length=500, shape=re.compile(r"/[^\n]*"))
     include = top.texts("include", most=500, length=500, shape=re.compile(r"/[^\n]*"))
     files = tuple(_read_file(reader) for reader in top.tables("files", 1000))
-    settings = _read_settings(top.table("settings"))
+    settings = _read_settings(top.table("settings"), kind)
     boot = top.table("boot")
     prompt = boot.text("prompt", most=500)
     try:
@@ -198,7 +228,6 @@ def parse_recipe(text: str) -> Recipe:
         title=title,
         description=description,
         suite=suite,
-        architecture=architecture,
         packages=packages,
         exclude=exclude,
         include=include,
@@ -212,14 +241,18 @@ def parse_recipe(text: str) -> Recipe:
     )
 
 
-def _read_settings(reader: _Reader) -> Settings:
-    extra = reader.text("cmdline", "", most=1000, shape=re.compile(r"[\x20-\x7e]*"))
-    settings = Settings(
-        memory_mib=reader.number("memory_mib", 256, 64, 2048),
-        vga_memory_mib=reader.number("vga_memory_mib", 2, 1, 64),
-        disk_mib=reader.number("disk_mib", 2048, 64, 65536),
-        hostname=reader.text("hostname", "webvm", most=63, shape=HOSTNAME),
-        cmdline=f"{BASE_CMDLINE} {extra}".strip(),
-    )
+def _read_settings(reader: _Reader, kind: str) -> PcSettings | LinuxSettings:
+    memory_mib = reader.number("memory_mib", 256, 64, 2048)
+    disk_mib = reader.number("disk_mib", 2048, 64, 65536)
+    hostname = reader.text("hostname", "webvm", most=63, shape=HOSTNAME)
+    settings: PcSettings | LinuxSettings
+    if kind == "linux":
+        settings = LinuxSettings(memory_mib, disk_mib, hostname, reader.number("terminals", 4, 1, 16))
+    else:
+        extra = reader.text("cmdline", "", most=1000, shape=re.compile(r"[\x20-\x7e]*"))
+        vga_memory_mib = reader.number("vga_memory_mib", 2, 1, 64)
+        settings = PcSettings(
+            memory_mib, disk_mib, hostname, vga_memory_mib, f"{BASE_CMDLINE} {extra}".strip()
+        )
     reader.finish()
     return settings

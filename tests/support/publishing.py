@@ -92,8 +92,9 @@ class Workshop:
         report("download", 0, 0, "A note about the mirror")
         if self.build_error:
             raise self.build_error
-        files = {name: work_dir / name for name in ("kernel", "initrd", "bios", "vga_bios")}
-        for name, path in files.items():
+        names = ("kernel", "initrd", "bios", "vga_bios") if recipe.kind == "pc" else ()
+        firmware = {name: work_dir / name for name in names}
+        for name, path in firmware.items():
             path.write_bytes(name.encode() * 60_000)
         disk = work_dir / "disk.img"
         with disk.open("xb") as file:
@@ -104,7 +105,7 @@ class Workshop:
             file.seek(100 * CHUNK_BYTES)
             file.write(bytes(CHUNK_BYTES))  # zeros that are no hole
         report("write", 1, 1, "")
-        return DiskBuild(disk, (recipe.settings.disk_mib << 20) // BLOCK, **files, packages={"bash": "5.2"})
+        return DiskBuild(disk, (recipe.settings.disk_mib << 20) // BLOCK, firmware, {"bash": "5.2"})
 
 
 def make_workshop(folder: Path, monkeypatch: pytest.MonkeyPatch, settings: LazySettings) -> Workshop:

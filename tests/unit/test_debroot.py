@@ -36,7 +36,7 @@ exit 0
 def tree(tmp_path: Path) -> Iterator[Tree]:
     with Spool(tmp_path / "spool") as spool:
         made = Tree(spool, mtime=5)
-        merge_usr(made)
+        merge_usr(made, "i386")
         yield made
 
 
@@ -126,19 +126,48 @@ def test_only_scripts_with_work_are_left_to_the_guest(script: bytes, expected: b
     assert has_work(script) is expected
 
 
-def test_our_own_package_is_a_package_like_any_other(tree: Tree) -> None:
+def test_only_64_bit_debian_has_a_directory_for_its_loader(tree: Tree) -> None:
+    assert tree.find("/lib64") is None
+    merge_usr(other := Tree(tree.spool), "amd64")
+    link = other.find("/lib64", follow=False)
+    assert link is not None
+    assert link.target == "usr/lib64"
+
+
+@pytest.mark.parametrize(
+    ("machine", "programs", "others", "fields"),
+    [
+        (
+            "pc",
+            {"/sbin/init": b"#!", "/usr/lib/webvm/agent": b"\x7fELF", "/usr/lib/webvm/console": b"#!"},
+            (),
+            "Provides: linux-initramfs-tool",
+        ),
+        (
+            "linux",
+            {"/sbin/init": b"\x7fELF"},
+            ("/usr/lib/webvm/agent", "/usr/lib/webvm/console", "/etc/kernel-img.conf"),
+            "Architecture: amd64",
+        ),
+    ],
+)
+def test_our_own_package_is_a_package_like_any_other(
+    tree: Tree, machine: str, programs: dict[str, bytes], others: tuple[str, ...], fields: str
+) -> None:
     recipe = parse_recipe(
-        'slug = "s"\ntitle = "S"\nsuite = "bookworm"\nexclude = ["/usr/share/man/*"]\n[boot]\nprompt = "#"\n'
+        f'slug = "s"\ntitle = "S"\nmachine = "{machine}"\nsuite = "bookworm"\n'
+        'exclude = ["/usr/share/man/*"]\n[boot]\nprompt = "#"\n'
     )
-    unpack(tree, {guest_package().name: make_guest_deb(recipe, tree)})
+    unpack(tree, {guest_package(recipe).name: make_guest_deb(recipe, tree)})
     assert "Status: install ok installed" in status(tree, "webvm-guest")
-    assert "Provides: linux-initramfs-tool" in status(tree, "webvm-guest")
-    programs = dict.fromkeys(("/sbin/init", "/usr/lib/webvm/configure", "/sbin/poweroff"), b"#!")
-    for path, start in {**programs, "/usr/lib/webvm/agent": b"\x7fELF"}.items():
+    assert fields in status(tree, "webvm-guest")
+    common = dict.fromkeys(("/usr/lib/webvm/configure", "/sbin/poweroff", "/sbin/policy-rc.d"), b"#!")
+    for path, start in {**common, **programs}.items():
         program = tree.find(path)
         assert program is not None
         assert program.mode == 0o755
         assert (tree.read(path) or b"").startswith(start)
+    assert [path for path in others if tree.find(path)] == []
     assert tree.read("/etc/dpkg/dpkg.cfg.d/webvm") == b"path-exclude=/usr/share/man/*\n"
     for line in (tree.read("/var/lib/dpkg/info/webvm-guest.md5sums") or b"").decode().splitlines():
         digest, path = line.split("  ")
