@@ -15,16 +15,17 @@ import { UsageError } from "./options.ts";
 /** As Linux numbers the first virtio disk. */
 const DISK_DEVICE = 0xfe00;
 
-export function fileSystem(options: Options, host: Host): Vfs {
+export function fileSystem(options: Options, host: Host): { vfs: Vfs; device?: ImageDevice } {
   const { root, disk } = options;
   const now = (): Time => host.realtime();
   if (disk !== undefined) {
     const device = new ImageDevice(disk);
-    return makeRoot({ now, root: () => mountImage(device, now, host), source: "/dev/vda" });
+    const vfs = makeRoot({ now, root: () => mountImage(device, now, host), source: "/dev/vda" });
+    return { vfs, device };
   }
   if (root === undefined) throw new UsageError("--disk or --root is needed");
   const lower = hostDirectory(root);
-  return makeRoot({ now, root: (vfs) => new MemoryFileSystem(vfs, { lower }), source: "host" });
+  return { vfs: makeRoot({ now, root: (vfs) => new MemoryFileSystem(vfs, { lower }), source: "host" }) };
 }
 
 /** A file of the host never keeps anybody waiting. */

@@ -68,36 +68,36 @@ function statOf(path: ByteString): Stat | undefined {
   }
 }
 
-class HostNode implements Lower {
+export class HostNode implements Lower {
   readonly stat: Stat;
-  readonly #path: ByteString;
+  private readonly path: ByteString;
 
   constructor(path: ByteString, stat: Stat) {
-    this.#path = path;
+    this.path = path;
     this.stat = stat;
   }
 
-  #child(name: ByteString): ByteString {
-    return this.#path.endsWith("/") ? this.#path + name : `${this.#path}/${name}`;
+  private child(name: ByteString): ByteString {
+    return this.path.endsWith("/") ? this.path + name : `${this.path}/${name}`;
   }
 
   lookup(name: ByteString): Lower | undefined {
-    const path = this.#child(name);
+    const path = this.child(name);
     const stat = statOf(path);
     return stat === undefined ? undefined : new HostNode(path, stat);
   }
 
   list(): ByteString[] {
-    return attempt(() => readdirSync(bytes(this.#path), { encoding: "latin1" }));
+    return attempt(() => readdirSync(bytes(this.path), { encoding: "latin1" }));
   }
 
   readlink(): ByteString {
-    return attempt(() => readlinkSync(bytes(this.#path), { encoding: "latin1" }));
+    return attempt(() => readlinkSync(bytes(this.path), { encoding: "latin1" }));
   }
 
   read(position: number, into: Uint8Array): number {
     return attempt(() => {
-      const fd = openFiles.get(this.#path);
+      const fd = openFiles.get(this.path);
       let done = 0;
       while (done < into.length) {
         const count = readSync(fd, into, done, into.length - done, position + done);

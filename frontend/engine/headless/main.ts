@@ -2,13 +2,15 @@
 
 import { randomFillSync } from "node:crypto";
 import { E, Errno } from "../linux/errno.ts";
-import { EngineError, type Host } from "../linux/kernel.ts";
-import { Machine, root } from "../linux/machine.ts";
+import { EngineError, type Host, type Tracer } from "../linux/kernel.ts";
+import { type Machine, root } from "../linux/machine.ts";
 import type { ThreadGroup } from "../linux/process.ts";
+import { makeMachine, type MachineOptions } from "../linux/state/state.ts";
 import type { Credentials } from "../linux/types.ts";
 import { loadCore } from "./core.ts";
 import { fileSystem } from "./files.ts";
 import { CALLED_FROM, type Options, parseOptions, USAGE, UsageError } from "./options.ts";
+import { machineOptions, restoredCopy } from "./restoring.ts";
 import { StandardFiles } from "./standard.ts";
 import { Statistics } from "./stats.ts";
 import { ConsoleTracer } from "./trace.ts";
@@ -21,8 +23,13 @@ const NOT_EXECUTABLE = 126;
 const NOT_FOUND = 127;
 const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+let clockOffset = 0;
+
 const host: Host = {
-  monotonic: () => performance.now() * 1e6,
+  monotonic: () => performance.now() * 1e6 + clockOffset,
+  continueFrom: (monotonic) => {
+    clockOffset = monotonic - performance.now() * 1e6;
+  },
   realtime: () => {
     const milliseconds = performance.timeOrigin + performance.now();
     const seconds = Math.floor(milliseconds / 1000);
@@ -71,26 +78,48 @@ function candidates(command: string, path: string): string[] {
 
 class Runner {
   readonly #options: Options;
-  readonly #machine: Machine;
+  #machine: Machine;
+  readonly #made: MachineOptions;
+  readonly #tracer: Tracer | undefined;
   readonly #statistics: Statistics | undefined;
   readonly #standard: StandardFiles;
   #idle: NodeJS.Timeout | undefined;
   #scheduled = false;
   #ended = false;
+  #restored = performance.now();
   #first: ThreadGroup | undefined;
 
   constructor(options: Options) {
     this.#options = options;
-    this.#machine = new Machine(host, fileSystem(options, host), loadCore(options.core));
-    const { kernel } = this.#machine;
+    const { vfs, device } = fileSystem(options, host);
+    this.#made = machineOptions(host, loadCore(options.core), device === undefined ? {} : { device });
+    this.#machine = makeMachine(vfs, this.#made);
     const write = (line: string): void => void process.stderr.write(`${line}\n`);
     const tracer = options.trace ? new ConsoleTracer(write) : undefined;
     this.#statistics = options.stats ? new Statistics(tracer) : undefined;
-    kernel.tracer = this.#statistics ?? tracer;
-    kernel.onProcessEnd = (ended) => {
-      if (ended === this.#first) this.#finish(ended.exitStatus ?? 0);
-    };
+    this.#tracer = this.#statistics ?? tracer;
+    this.#attach();
     this.#standard = new StandardFiles(this.#machine, () => this.#kick());
+  }
+
+  #attach(): void {
+    const { kernel } = this.#machine;
+    kernel.tracer = this.#tracer;
+    kernel.onProcessEnd = (ended) => {
+      if (ended.pid === this.#first?.pid) this.#finish(ended.exitStatus ?? 0);
+    };
+  }
+
+  /** The machine is its own copy from now on. */
+  #restore(): void {
+    const options = { ...this.#made, hostObjects: { ...this.#made.hostObjects, ...this.#standard.streams } };
+    const copy = restoredCopy(this.#machine, options);
+    if (copy === undefined) return;
+    this.#machine = copy;
+    this.#first = copy.kernel.process(this.#first!.pid);
+    this.#attach();
+    this.#standard.moveTo(copy);
+    this.#restored = performance.now();
   }
 
   start(): void {
@@ -165,6 +194,11 @@ class Runner {
       process.exit(ENGINE_FAILED);
     }
     if (this.#ended) return;
+    const { restoreEvery } = this.#options;
+    if (restoreEvery !== undefined && performance.now() - this.#restored >= restoreEvery) {
+      this.#restore();
+      return this.#kick();
+    }
     if (kernel.runnable) return this.#kick();
     const wait = Math.ceil((kernel.nextTimer - kernel.monotonic()) / 1e6);
     this.#idle = setTimeout(() => this.#kick(), Math.max(0, Math.min(LONGEST_WAIT, wait)));

@@ -15,6 +15,8 @@ export interface Options {
   stats: boolean;
   core: string | undefined;
   user: string | undefined;
+  /** Milliseconds. */
+  restoreEvery: number | undefined;
 }
 
 export const USAGE = `usage: npm --prefix frontend run guest -- --disk IMAGE|--root DIR [options] [--] COMMAND [ARGUMENT...]
@@ -26,6 +28,7 @@ export const USAGE = `usage: npm --prefix frontend run guest -- --disk IMAGE|--r
   --user UID[:GID]  run as that user (default 0)
   --trace           show system calls on standard error
   --stats           show figures on standard error at the end
+  --restore-every MS  now and then save the machine, and go on with what is restored from that (for tests)
   --core FILE       core.wasm to use (default: frontend/dist-engine/core.wasm)
 `;
 
@@ -45,6 +48,7 @@ export function parseOptions(argv: readonly string[]): Options {
     stats: false,
     core: undefined,
     user: undefined,
+    restoreEvery: undefined,
   };
   let at = 0;
   const value = (name: string): string => {
@@ -79,6 +83,12 @@ export function parseOptions(argv: readonly string[]): Options {
       case "--user":
         options.user = value(word);
         break;
+      case "--restore-every": {
+        const milliseconds = Number(value(word));
+        if (!(milliseconds >= 0)) throw new UsageError("--restore-every needs milliseconds");
+        options.restoreEvery = milliseconds;
+        break;
+      }
       case "--core":
         options.core = resolve(CALLED_FROM, value(word));
         break;

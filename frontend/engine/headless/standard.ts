@@ -4,6 +4,7 @@ import type { Machine } from "../linux/machine.ts";
 import { O_RDONLY, O_RDWR, O_WRONLY } from "../linux/io/constants.ts";
 import { HostStream } from "../linux/io/stream.ts";
 import { dropFile, holdFile } from "../linux/references.ts";
+import { addHostObject } from "../linux/state/state.ts";
 import type { OpenFile, Task } from "../linux/types.ts";
 import { openPath } from "../linux/vfs/open.ts";
 
@@ -13,7 +14,10 @@ const INPUT_AT_MOST = 65536;
 
 /** `kick` is called whenever the guest may have something to do. */
 export class StandardFiles {
-  readonly #machine: Machine;
+  #machine: Machine;
+  /** By name, as a saved machine knows them. */
+  readonly streams: Record<string, HostStream> = {};
+  #screen: NodeJS.WriteStream | undefined;
   readonly #kick: () => void;
   #raw = false;
 
@@ -36,12 +40,17 @@ export class StandardFiles {
 
   #terminal(task: Task): OpenFile {
     const file = openPath(task, CONSOLE, O_RDWR);
-    const console = this.#machine.io.consoles[0]!;
     const screen = process.stdout.isTTY ? process.stdout : process.stderr;
-    console.onOutput = (bytes) => void screen.write(bytes);
+    this.#screen = screen;
+    this.moveTo(this.#machine);
     const resize = (): void => {
       const { columns, rows } = screen;
-      console.resize({ rows: rows ?? 24, columns: columns ?? 80, xpixels: 0, ypixels: 0 });
+      this.#machine.io.consoles[0]!.resize({
+        rows: rows ?? 24,
+        columns: columns ?? 80,
+        xpixels: 0,
+        ypixels: 0,
+      });
       this.#kick();
     };
     resize();
@@ -50,15 +59,28 @@ export class StandardFiles {
       process.stdin.setRawMode(true);
       this.#raw = true;
       process.stdin.on("data", (bytes: Buffer) => {
-        console.input(new Uint8Array(bytes));
+        this.#machine.io.consoles[0]!.input(new Uint8Array(bytes));
         this.#kick();
       });
     }
     return file;
   }
 
+  /** A restored machine takes the place of the one before. */
+  moveTo(machine: Machine): void {
+    this.#machine = machine;
+    const screen = this.#screen;
+    if (screen !== undefined) machine.io.consoles[0]!.onOutput = (bytes) => void screen.write(bytes);
+  }
+
+  #name(name: string, stream: HostStream): HostStream {
+    this.streams[name] = stream;
+    addHostObject(this.#machine, name, stream);
+    return stream;
+  }
+
   #input(task: Task): OpenFile {
-    const stream = new HostStream(task, O_RDONLY);
+    const stream = this.#name("stdin", new HostStream(task, O_RDONLY));
     const { stdin } = process;
     const end = (): void => {
       stream.end();
@@ -78,7 +100,7 @@ export class StandardFiles {
   }
 
   #output(task: Task, to: NodeJS.WriteStream): OpenFile {
-    const stream = new HostStream(task, O_WRONLY);
+    const stream = this.#name(to === process.stdout ? "stdout" : "stderr", new HostStream(task, O_WRONLY));
     stream.onData = (bytes) => {
       if (!to.write(bytes)) stream.pause();
     };

@@ -10,53 +10,63 @@ const FUTEX_WAITERS = 0x80000000;
 const TID_MASK = 0x3fffffff;
 const ROBUST_LIST_LIMIT = 2048;
 
+/** Where a word is, for all who share it. */
+export interface FutexKey {
+  /** Its address space, or what they have mapped. */
+  memory: Maps | Backing;
+  text: string;
+}
+
 export class Futexes {
+  static readonly transient = { names: () => new WeakMap() };
   private readonly waiting = new Map<string, Thread[]>();
-  /** Names for what shared words lie in; process-private ones are named by their address space. */
+  /** Names for what words lie in. */
   private readonly names = new WeakMap<object, number>();
   private nextName = 1;
 
-  private keyOf(of: object): number {
-    let name = this.names.get(of);
+  /** What identifies the word at `address`: the same for all who share the memory. */
+  key(maps: Maps, address: number, isPrivate: boolean): FutexKey {
+    const area = isPrivate ? undefined : maps.areas.find(address);
+    const shared = area?.shared === true ? area.backing : undefined;
+    const memory: FutexKey["memory"] = shared ?? maps;
+    const at = shared === undefined ? address : area!.offset + (address - area!.start);
+    let name = this.names.get(memory);
     if (name === undefined) {
       name = this.nextName++;
-      this.names.set(of, name);
+      this.names.set(memory, name);
     }
-    return name;
+    return { memory, text: `${name}:${at}` };
   }
 
-  /** What identifies the word at `address`: the same for all who share the memory. */
-  key(maps: Maps, address: number, isPrivate: boolean): string {
-    const area = isPrivate ? undefined : maps.areas.find(address);
-    if (area?.shared === true && area.backing !== undefined) {
-      const backing: Backing = area.backing;
-      return `s${this.keyOf(backing)}:${area.offset + (address - area.start)}`;
+  /** Names go with a machine that is saved only as far as somebody waits. */
+  restored(): void {
+    for (const [text, threads] of this.waiting) {
+      for (const thread of threads) this.names.set(thread.futex!.key.memory, Number(text.split(":")[0]));
     }
-    return `p${this.keyOf(maps)}:${address}`;
   }
 
-  add(thread: Thread, key: string, bitset: number): void {
+  add(thread: Thread, key: FutexKey, bitset: number): void {
     thread.futex = { key, bitset };
-    const list = this.waiting.get(key);
-    if (list === undefined) this.waiting.set(key, [thread]);
+    const list = this.waiting.get(key.text);
+    if (list === undefined) this.waiting.set(key.text, [thread]);
     else list.push(thread);
   }
 
   /** The thread no longer waits. */
   forget(thread: Thread): void {
     if (thread.futex === undefined) return;
-    const list = this.waiting.get(thread.futex.key);
+    const list = this.waiting.get(thread.futex.key.text);
     const at = list?.indexOf(thread) ?? -1;
     if (list !== undefined && at >= 0) {
       list.splice(at, 1);
-      if (list.length === 0) this.waiting.delete(thread.futex.key);
+      if (list.length === 0) this.waiting.delete(thread.futex.key.text);
     }
     thread.futex = undefined;
   }
 
   /** Wakes at most `count` of those whose bitset meets `bitset`. */
-  wake(key: string, count: number, bitset = 0xffffffff): number {
-    const list = this.waiting.get(key);
+  wake(key: FutexKey, count: number, bitset = 0xffffffff): number {
+    const list = this.waiting.get(key.text);
     if (list === undefined) return 0;
     let woken = 0;
     for (const thread of [...list]) {
@@ -70,9 +80,9 @@ export class Futexes {
     return woken;
   }
 
-  requeue(from: string, to: string, count: number): number {
-    const list = this.waiting.get(from);
-    if (list === undefined || from === to) return 0;
+  requeue(from: FutexKey, to: FutexKey, count: number): number {
+    const list = this.waiting.get(from.text);
+    if (list === undefined || from.text === to.text) return 0;
     let moved = 0;
     for (const thread of [...list]) {
       if (moved >= count) break;
@@ -85,12 +95,12 @@ export class Futexes {
   }
 
   /** Who has waited longest. */
-  first(key: string): Thread | undefined {
-    return this.waiting.get(key)?.[0];
+  first(key: FutexKey): Thread | undefined {
+    return this.waiting.get(key.text)?.[0];
   }
 
-  waiters(key: string): number {
-    return this.waiting.get(key)?.length ?? 0;
+  waiters(key: FutexKey): number {
+    return this.waiting.get(key.text)?.length ?? 0;
   }
 }
 
@@ -100,7 +110,7 @@ function wakeBoth(thread: Thread, address: number, count: number): void {
   const shared = futexes.key(thread.maps, address, false);
   const own = futexes.key(thread.maps, address, true);
   const woken = futexes.wake(own, count);
-  if (shared !== own && woken < count) futexes.wake(shared, count - woken);
+  if (shared.text !== own.text && woken < count) futexes.wake(shared, count - woken);
 }
 
 function releaseRobust(thread: Thread, word: number): void {

@@ -2,6 +2,7 @@
 
 import { type ExecutableFile, execute } from "./exec/execute.ts";
 import { Ipc } from "./ipc.ts";
+import type { Pipe } from "./io/pipe.ts";
 import { Futexes } from "./futex.ts";
 import { defaultLimits } from "./limits.ts";
 import { Maps } from "./memory/maps.ts";
@@ -56,6 +57,8 @@ export interface Host {
   realtime(): Time;
   random(into: Uint8Array): void;
   log(message: string): void;
+  /** A saved machine goes on: `monotonic` is to go on from there. */
+  continueFrom(monotonic: number): void;
 }
 
 /** What the kernel asks of the file systems. */
@@ -77,6 +80,7 @@ export interface Program {
 }
 
 export class LinuxKernel implements Kernel {
+  static readonly transient = { tracer: () => undefined, onProcessEnd: () => undefined };
   readonly host: Host;
   readonly files: Files;
   readonly pool: CorePool;
@@ -88,6 +92,11 @@ export class LinuxKernel implements Kernel {
   /** Memory of the machine. */
   readonly pages = new PageAccount(MEMORY / 4096);
   readonly threads = new Map<number, Thread>();
+  lastInode = 1000;
+  readonly fifos = new Map<string, Pipe>();
+  /** Of /proc/sys: what was set and changes nothing here. */
+  readonly settings = new Map<ByteString, ByteString>();
+  bootId: ByteString = "";
   hostname: ByteString = "localhost";
   domainname: ByteString = "(none)";
   tracer: Tracer | undefined;

@@ -19,6 +19,7 @@ const SLICE = 1_000_000;
 const CALL_COST = 1_000;
 
 export class Scheduler {
+  static readonly transient = { current: () => undefined };
   private readonly kernel: LinuxKernel;
   private readonly queue: Thread[] = [];
   /** The paging of the space that ran last: its shared pages are current. */

@@ -1,6 +1,7 @@
 /** A thread: a processor's state, and what it waits for. Its name in types.ts is `Task`. */
 
 import { CPU_SIZE } from "./abi.ts";
+import type { FutexKey } from "./futex.ts";
 import type { Maps } from "./memory/maps.ts";
 import { MappedMemory } from "./memory/user.ts";
 import type { ThreadGroup } from "./process.ts";
@@ -46,7 +47,7 @@ export class Thread implements Task, Waiter {
   /** Queue of its own: for futexes and for sleeping. */
   readonly queue = new WaitQueue();
   /** While it waits for a futex. */
-  futex: { key: string; bitset: number } | undefined;
+  futex: { key: FutexKey; bitset: number } | undefined;
   waitingOn: readonly WaitQueue[] = [];
   interruptible = true;
   /** Which of its waits this is, so that old timers don't end it. */

@@ -3,6 +3,7 @@
  * byte, because a name need not be UTF-8. Times are numbers of nanoseconds (a double is exact to 2^53 ns, 104 days: monotonic) or `Time`.
  */
 
+import type { Pipe } from "./io/pipe.ts";
 import type { WaitQueue } from "./wait.ts";
 
 export type ByteString = string;
@@ -208,6 +209,10 @@ export interface Kernel {
   /** Calls `queue.wake()` at that monotonic time. */
   wakeAt(time: number, queue: WaitQueue): void;
   log(message: string): void;
+  /** The last number of a pipe, a socket or the like. */
+  lastInode: number;
+  /** Pipes behind FIFOs that are open, by inode. */
+  readonly fifos: Map<string, Pipe>;
   /** Whether no process of the group has its parent in another group of its session: terminal reads fail with EIO then. */
   groupIsOrphaned(pgid: number): boolean;
   /** Whether that task blocks or ignores the signal (SIGTTIN, SIGTTOU). */

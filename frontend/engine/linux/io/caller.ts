@@ -17,6 +17,7 @@ import type {
   UserMemory,
 } from "../types.ts";
 import { Block, type WaitQueue } from "../wait.ts";
+import type { Pipe } from "./pipe.ts";
 
 export class CallerMemory implements UserMemory {
   readonly bytes = new Uint8Array(1 << 20);
@@ -115,6 +116,8 @@ class CallerFiles implements FileTable {
 
 export class CallerKernel implements Kernel {
   now = 1_000_000_000;
+  lastInode = 1000;
+  readonly fifos = new Map<string, Pipe>();
   readonly signals: string[] = [];
   private readonly table = new Map<number, Process>();
   private readonly timers: { time: number; queue: WaitQueue }[] = [];

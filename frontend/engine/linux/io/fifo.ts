@@ -1,17 +1,14 @@
 /** FIFOs: the pipe behind an inode of a file system, for as long as somebody has it open. */
 
-import type { Inode, Kernel, OpenFile, Task } from "../types.ts";
+import type { Inode, OpenFile, Task } from "../types.ts";
 import { O_ACCMODE, O_NONBLOCK, O_RDONLY } from "./constants.ts";
 import { inodeKey } from "./keys.ts";
 import { Pipe, PipeFile } from "./pipe.ts";
 
-const open = new WeakMap<Kernel, Map<string, Pipe>>();
-
 /** What `open` does where the path leads to a FIFO. Throws `Block` until the other side comes. */
 export function openFifo(task: Task, inode: Inode, flags: number, name: string): OpenFile {
   const { kernel } = task.process;
-  let pipes = open.get(kernel);
-  if (pipes === undefined) open.set(kernel, (pipes = new Map()));
+  const pipes = kernel.fifos;
   const key = inodeKey(inode);
   let pipe = pipes.get(key);
   if (pipe === undefined) pipes.set(key, (pipe = new Pipe()));
@@ -22,7 +19,7 @@ export function openFifo(task: Task, inode: Inode, flags: number, name: string):
   return new FifoFile(pipes, pipe, inode, flags, name, writersBefore);
 }
 
-class FifoFile extends PipeFile {
+export class FifoFile extends PipeFile {
   private readonly pipes: Map<string, Pipe>;
 
   constructor(

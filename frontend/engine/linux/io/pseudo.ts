@@ -10,14 +10,10 @@ export const PIPE_DEVICE = 0x0d;
 export const SOCKET_DEVICE = 0x08;
 export const ANONYMOUS_DEVICE = 0x0e;
 
-const numbers = new WeakMap<Kernel, { next: number }>();
-
 /** A number that no other pseudo inode of the machine has. */
 export function nextInode(kernel: Kernel): number {
-  let state = numbers.get(kernel);
-  if (state === undefined) numbers.set(kernel, (state = { next: 1000 }));
-  state.next += 1;
-  return state.next;
+  kernel.lastInode += 1;
+  return kernel.lastInode;
 }
 
 /** O_CREAT, O_EXCL, O_NOCTTY, O_TRUNC, O_CLOEXEC: F_GETFL does not tell them. */

@@ -11,6 +11,7 @@ import { FIONREAD, O_RDWR, POLLHUP, READABLE, S_IFIFO, SIGPIPE, WRITABLE } from 
 import { PIPE_DEVICE, PseudoFile, PseudoInode, refusePosition } from "./pseudo.ts";
 
 export class HostStream extends PseudoFile {
+  static readonly transient = { onData: () => () => {}, onDrain: () => () => {}, paused: () => false };
   /** The host's side: gets a copy of what the guest writes. */
   onData: (bytes: Uint8Array) => void = () => {};
   /** The guest has taken input: the host may send more. */

@@ -18,6 +18,7 @@ interface SharedPage {
 
 /** Counts how often a shared page was changed through some mapping. One for the machine. */
 export class SharedVersions {
+  static readonly transient = { counts: () => new WeakMap() };
   private readonly counts = new WeakMap<Backing, Map<number, number>>();
 
   get(backing: Backing, index: number): number {
@@ -38,6 +39,7 @@ export class SharedVersions {
 
 /** Pages of all address spaces of a machine, and how many there may be. */
 export class PageAccount {
+  static readonly transient = { pages: () => 0 };
   pages = 0;
   most: number;
 
@@ -61,6 +63,7 @@ export function pageBits(prot: number): number {
 }
 
 export class Paging {
+  static readonly transient = { shared: () => new Map(), places: () => new Map(), resident: () => 0 };
   readonly space: AddressSpace;
   readonly versions: SharedVersions;
   /** Pages with content and no permission at all; the page table can't tell them from pages that are not there. */
@@ -71,6 +74,8 @@ export class Paging {
   readonly account: PageAccount;
   /** Pages that are there. */
   resident = 0;
+  /** Where pages are in the saved machine: they keep their places from save to save. */
+  readonly places = new Map<number, number>();
 
   constructor(space: AddressSpace, versions: SharedVersions, account: PageAccount) {
     this.space = space;
@@ -87,6 +92,17 @@ export class Paging {
   private gave(count: number): void {
     this.account.pages -= count;
     this.resident -= count;
+  }
+
+  /** Whether a page is a copy of what others have, too. */
+  isShared(page: number): boolean {
+    return this.shared.has(page);
+  }
+
+  /** Pages that are back when a machine is restored; their content is in the space already. */
+  restored(count: number): void {
+    this.resident = 0;
+    this.took(count);
   }
 
   isThere(page: number): boolean {

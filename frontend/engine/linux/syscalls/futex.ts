@@ -1,6 +1,7 @@
 /** futex(2), robust lists. */
 
 import { E, Errno } from "../errno.ts";
+import type { FutexKey } from "../futex.ts";
 import { ofThreads, type Thread } from "../task.ts";
 import { Block } from "../wait.ts";
 import { CLOCK_MONOTONIC, CLOCK_REALTIME, clockNow, readTimespec } from "./clocks.ts";
@@ -26,7 +27,7 @@ const ROBUST_HEAD_SIZE = 24;
 
 interface Word {
   address: number;
-  key: string;
+  key: FutexKey;
 }
 
 function word(thread: Thread, address: number, isPrivate: boolean): Word {

@@ -17,6 +17,7 @@ const F_SEAL_WRITE = 8;
 const F_SEAL_FUTURE_WRITE = 16;
 
 export class MemoryInode extends FsInode {
+  static readonly transient = { handedOut: () => undefined };
   readonly fs: MemoryFileSystem;
   readonly ino: number;
   mode: number;

@@ -24,6 +24,14 @@ export class Remembered<K, V extends object> {
     }
   }
 
+  /** Everything that is still there. */
+  *all(): Iterable<[K, V]> {
+    for (const [key, reference] of this.entries) {
+      const value = reference.deref();
+      if (value !== undefined) yield [key, value];
+    }
+  }
+
   private sweep(): void {
     for (const [key, reference] of this.entries) {
       if (reference.deref() === undefined) this.entries.delete(key);

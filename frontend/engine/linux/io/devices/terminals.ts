@@ -10,7 +10,7 @@ import { TerminalFile } from "../tty/file.ts";
 import { MasterFile, PTS_MAJOR, Pty, type Ptys } from "../tty/pty.ts";
 import type { Terminal } from "../tty/terminal.ts";
 
-class HeldTerminalFile extends TerminalFile {
+export class HeldTerminalFile extends TerminalFile {
   constructor(terminal: Terminal, inode: Inode, flags: number, name: ByteString) {
     super(terminal, inode, flags, name);
     inode.hold();

@@ -7,6 +7,7 @@ const TTYS_MAJOR = 4;
 const TTYS_MINOR = 64;
 
 export class Console extends Terminal {
+  static readonly transient = { listener: () => undefined, paused: () => false };
   /** The host's: gets what is to be shown. Output while nobody listens is kept. */
   private listener: ((bytes: Uint8Array) => void) | undefined;
   private kept: Uint8Array[] = [];

@@ -13,6 +13,11 @@ import { DEVICE_BLOCK } from "./store.ts";
 const MOST_AT_ONCE = 64;
 
 export class Content implements PageOwner {
+  static readonly transient = {
+    pages: () => new Map(),
+    evicted: () => new Map(),
+    handed: () => new WeakMap(),
+  };
   private readonly inode: Ext4Inode;
   private readonly pages = new Map<number, CachedPage>();
   /** Pages that are not kept, while somebody has them mapped: there must not be two of one. */

@@ -27,6 +27,7 @@ export interface PageOwner {
 const MOST_PAGES = 8192;
 
 export class PageCache {
+  static readonly transient = { pages: () => new Set(), dirtyPages: () => new Set() };
   /** Least recently used first. */
   private readonly pages = new Set<CachedPage>();
   private readonly dirtyPages = new Set<CachedPage>();

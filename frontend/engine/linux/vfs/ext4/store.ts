@@ -17,6 +17,7 @@ const MOST_KEPT = 4096;
 const MOST_ARRIVED = 2048;
 
 export class Store {
+  static readonly transient = { onError: () => () => {}, kept: () => new Map(), arrived: () => new Map() };
   readonly device: Device;
   /** Told when the device cannot read for good: the machine stops; who waits goes on waiting. */
   onError: (problem: unknown) => void = () => {};

@@ -108,8 +108,8 @@ export function fixed(entries: Record<ByteString, () => ProcInode | undefined>):
 }
 
 export class ProcText extends ProcInode {
-  private readonly make: (task: Task) => ByteString;
-  private readonly take: ((task: Task, text: ByteString) => void) | undefined;
+  readonly make: (task: Task) => ByteString;
+  readonly take: ((task: Task, text: ByteString) => void) | undefined;
 
   constructor(
     fs: ProcSource,
@@ -125,7 +125,7 @@ export class ProcText extends ProcInode {
   }
 
   override open(_task: Task, flags: number, location: Location): OpenFile {
-    return new TextFile(location, flags & (C.O_ACCMODE | C.O_NONBLOCK), this.make, this.take);
+    return new TextFile(location, flags & (C.O_ACCMODE | C.O_NONBLOCK), this);
   }
 
   /** Opening for writing truncates; there is nothing to. */
@@ -134,27 +134,20 @@ export class ProcText extends ProcInode {
 }
 
 /** The text as it was when reading began at 0. */
-class TextFile extends PlacedFile {
-  private readonly make: (task: Task) => ByteString;
-  private readonly take: ((task: Task, text: ByteString) => void) | undefined;
+export class TextFile extends PlacedFile {
+  private readonly node: ProcText;
   private text: Uint8Array | undefined;
 
-  constructor(
-    location: Location,
-    flags: number,
-    make: (task: Task) => ByteString,
-    take: ((task: Task, text: ByteString) => void) | undefined,
-  ) {
+  constructor(location: Location, flags: number, node: ProcText) {
     super(location, flags);
-    this.make = make;
-    this.take = take;
+    this.node = node;
   }
 
   read(task: Task, into: Uint8Array, position: number | null): number {
     if (!this.canRead) throw new Errno(E.BADF);
     const at = position ?? this.offset;
     if (this.text === undefined || at === 0) {
-      this.text = Uint8Array.from(this.make(task), (c) => c.charCodeAt(0));
+      this.text = Uint8Array.from(this.node.make(task), (c) => c.charCodeAt(0));
     }
     const part = this.text.subarray(at, at + into.length);
     into.set(part);
@@ -164,8 +157,8 @@ class TextFile extends PlacedFile {
 
   write(task: Task, from: Uint8Array): number {
     if (!this.canWrite) throw new Errno(E.BADF);
-    if (this.take === undefined) throw new Errno(E.INVAL);
-    this.take(task, String.fromCharCode(...from.subarray(0, 4096)));
+    if (this.node.take === undefined) throw new Errno(E.INVAL);
+    this.node.take(task, String.fromCharCode(...from.subarray(0, 4096)));
     return from.length;
   }
 }
@@ -200,7 +193,7 @@ export class ProcLink extends ProcInode {
 }
 
 /** Stands for an open file that has no name (a pipe): opening it gives the file itself. */
-class FileStandIn extends ProcInode {
+export class FileStandIn extends ProcInode {
   private readonly file: OpenFile;
 
   constructor(fs: ProcSource, path: ByteString, file: OpenFile) {

@@ -116,21 +116,13 @@ function randomUuid(kernel: LinuxKernel): ByteString {
 
 type Texts = { [name: ByteString]: Texts | ((task: Task) => ByteString) };
 
-/** Values that can be set but change nothing here keep what they were told. */
-class Settings {
-  private readonly values = new Map<ByteString, ByteString>();
-
-  get(path: ByteString, otherwise: ByteString): ByteString {
-    return this.values.get(path) ?? otherwise;
-  }
-
-  set(path: ByteString, value: ByteString): void {
-    this.values.set(path, value.endsWith("\n") ? value : `${value}\n`);
-  }
-}
-
 /** `sysctl`: entries may be written by root. */
-function tree(fs: ProcSource, path: ByteString, texts: Texts, settings?: Settings): Listing {
+function tree(
+  fs: ProcSource,
+  path: ByteString,
+  texts: Texts,
+  settings?: Map<ByteString, ByteString>,
+): Listing {
   const entries: Record<ByteString, () => ProcInode> = {};
   for (const [name, entry] of Object.entries(texts)) {
     const full = `${path}/${name}`;
@@ -139,8 +131,9 @@ function tree(fs: ProcSource, path: ByteString, texts: Texts, settings?: Setting
     } else if (settings === undefined || full.includes("/random/")) {
       entries[name] = () => new ProcText(fs, full, entry);
     } else {
-      const make = (task: Task): ByteString => settings.get(full, entry(task));
-      const take = (_task: Task, value: ByteString): void => settings.set(full, value);
+      const make = (task: Task): ByteString => settings.get(full) ?? entry(task);
+      const take = (_task: Task, value: ByteString): void =>
+        void settings.set(full, value.endsWith("\n") ? value : `${value}\n`);
       entries[name] = () => new ProcText(fs, full, make, undefined, 0o644, take);
     }
   }
@@ -148,8 +141,6 @@ function tree(fs: ProcSource, path: ByteString, texts: Texts, settings?: Setting
 }
 
 export function systemListing(fs: ProcSource, kernel: LinuxKernel): Listing {
-  const bootId = randomUuid(kernel);
-  const settings = new Settings();
   const is =
     (value: number | string): (() => ByteString) =>
     () =>
@@ -177,7 +168,7 @@ export function systemListing(fs: ProcSource, kernel: LinuxKernel): Listing {
       pid_max: is(4194304),
       printk: is("4\t4\t1\t7"),
       random: {
-        boot_id: () => bootId,
+        boot_id: () => (kernel.bootId ||= randomUuid(kernel)),
         entropy_avail: is(256),
         poolsize: is(256),
         uuid: () => randomUuid(kernel),
@@ -200,7 +191,7 @@ export function systemListing(fs: ProcSource, kernel: LinuxKernel): Listing {
   };
   const devices =
     "Character devices:\n  1 mem\n  4 tty\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n136 pts\n\nBlock devices:\n";
-  const sysTree = tree(fs, "/sys", sys, settings);
+  const sysTree = tree(fs, "/sys", sys, kernel.settings);
   const machine = tree(fs, "", {
     cmdline: is(""),
     cpuinfo: cpuInfo,
