@@ -68,6 +68,18 @@ def test_program_behaves_as_on_the_host(name: str, linking: str, tmp_path: Path)
     assert got.code == expected.code, errors
 
 
+def test_signals_reach_process_1_only_where_it_asks_for_them(tmp_path: Path) -> None:
+    # As Linux has it: `unshare --pid --fork first`.
+    sent = "".join(f"sent {signal}: 0\n" for signal in (15, 9, 1, 10, 14, 19, 20, 12))
+    expected = (
+        f"I am 1\n{sent}handled 1\nsent 15: 0\nblocked ones wait: 15 17 -1\n"
+        "sent 15: 0\nunblocked, it is dropped\nchildren and orphans: 2, 7\n"
+    )
+    outcome, errors = in_engine(str(compiled("first", tmp_path)), options=("--init",))
+    assert outcome.output == expected, errors
+    assert outcome.code == 139
+
+
 def test_segfault_is_logged_and_ends_with_139(tmp_path: Path) -> None:
     program = compiled("memory", tmp_path)
     outcome, errors = in_engine(str(program))

@@ -164,6 +164,7 @@ class Runner {
         environment: [...variables].map(([name, value]) => bytes(`${name}=${value}`)),
         directory: bytes(directory),
         credentials: credentials(options.user),
+        ...(options.init ? { pid: 1 } : {}),
         open: (task) => this.#standard.open(task),
       });
     if (options.directory !== undefined) return spawn(options.directory);

@@ -15,6 +15,7 @@ export interface Options {
   stats: boolean;
   core: string | undefined;
   user: string | undefined;
+  init: boolean;
   /** Milliseconds. */
   restoreEvery: number | undefined;
 }
@@ -26,6 +27,7 @@ export const USAGE = `usage: npm --prefix frontend run guest -- --disk IMAGE|--r
   --cwd DIR         working directory in the guest (default: the host's, where the guest has it; else /)
   --env NAME=VALUE  one more variable of the environment
   --user UID[:GID]  run as that user (default 0)
+  --init            run it as process 1
   --trace           show system calls on standard error
   --stats           show figures on standard error at the end
   --restore-every MS  now and then save the machine, and go on with what is restored from that (for tests)
@@ -48,6 +50,7 @@ export function parseOptions(argv: readonly string[]): Options {
     stats: false,
     core: undefined,
     user: undefined,
+    init: false,
     restoreEvery: undefined,
   };
   let at = 0;
@@ -91,6 +94,9 @@ export function parseOptions(argv: readonly string[]): Options {
       }
       case "--core":
         options.core = resolve(CALLED_FROM, value(word));
+        break;
+      case "--init":
+        options.init = true;
         break;
       case "--trace":
         options.trace = true;

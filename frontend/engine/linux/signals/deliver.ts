@@ -82,6 +82,8 @@ export function attend(thread: Thread): boolean {
     }
     const what = defaultAction(signal);
     if (what === "ignore") continue;
+    // The machine's first process blocked it when it came.
+    if (process.pid === 1 && info.forced !== true) continue;
     if (what === "stop") {
       // Nobody could continue an orphaned group: the terminal's stop signals do nothing there.
       if (signal !== SIGSTOP && process.kernel.groupIsOrphaned(process.pgid)) continue;

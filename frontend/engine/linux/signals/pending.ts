@@ -22,6 +22,8 @@ export interface SignalInfo {
   value?: bigint;
   band?: number;
   fd?: number;
+  /** A fault of the thread itself: ends even the machine's first process. */
+  forced?: boolean;
 }
 
 export interface Action {

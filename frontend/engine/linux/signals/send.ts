@@ -32,9 +32,13 @@ export function mustDie(thread: Thread): boolean {
   return ((thread.pending.set | thread.process.pending.set) & bit(SIGKILL)) !== 0n;
 }
 
-/** The machine's first process gets only what it handles. */
+/** The machine's first process gets only what it handles, or blocks and so waits for. */
 function isProtected(process: ThreadGroup, signal: number): boolean {
   return process.pid === 1 && process.action(signal).handler === SIG_DFL;
+}
+
+function isDropped(process: ThreadGroup, signal: number, blocked: boolean): boolean {
+  return !blocked && (isProtected(process, signal) || isIgnored(process, signal));
 }
 
 export function continueProcess(process: ThreadGroup): void {
@@ -75,8 +79,7 @@ export function sendToProcess(process: ThreadGroup, info: SignalInfo): void {
   const willing = process.threads.find((thread) => (thread.mask & bit(signal)) === 0n);
   const leader = process.threads[0]!;
   const blocked = (leader.mask & bit(signal)) !== 0n;
-  if (isProtected(process, signal)) return;
-  if (!blocked && isIgnored(process, signal)) return;
+  if (isDropped(process, signal, blocked)) return;
   if (!process.pending.add(info)) return;
   process.signalQueue.wake();
   if (willing !== undefined) wakeFor(willing, signal);
@@ -89,8 +92,7 @@ export function sendToThread(thread: Thread, info: SignalInfo): void {
   if (signal === 0 || thread.state === "dead") return;
   prepare(process, signal);
   const blocked = (thread.mask & bit(signal)) !== 0n;
-  if (isProtected(process, signal)) return;
-  if (!blocked && isIgnored(process, signal)) return;
+  if (isDropped(process, signal, blocked)) return;
   if (!thread.pending.add(info)) return;
   process.signalQueue.wake();
   if (!blocked) wakeFor(thread, signal);
@@ -104,7 +106,7 @@ export function forceSignal(thread: Thread, info: SignalInfo, access = 0): void 
   if (blocked || action.handler === SIG_IGN) action.handler = SIG_DFL;
   thread.mask &= ~bit(info.signal);
   if (action.handler === SIG_DFL && info.signal === SIGSEGV) describeFault(thread, info, access);
-  thread.pending.add(info);
+  thread.pending.add({ ...info, forced: true });
 }
 
 function describeFault(thread: Thread, info: SignalInfo, access: number): void {
