@@ -9,6 +9,18 @@ namespace {
 
 constexpr u32 log_of(u32 size) { return size == 1 ? 0 : size == 2 ? 1 : size == 4 ? 2 : 3; }
 
+/// Conditions without their lowest bit, which negates.
+enum : u8 {
+  CONDITION_OVERFLOW,
+  CONDITION_BELOW,
+  CONDITION_ZERO,
+  CONDITION_BELOW_OR_EQUAL,
+  CONDITION_SIGN,
+  CONDITION_PARITY,
+  CONDITION_LESS,
+  CONDITION_LESS_OR_EQUAL,
+};
+
 constexpr u32 kind_number(FlagKind kind, u32 size) { return u32(kind) * 4 + log_of(size); }
 
 bool has_memory(const Insn& insn) {
@@ -27,36 +39,30 @@ bool is_plain(const Insn& insn) {
   return true;
 }
 
-FlagEffect by_handler() { return {.translated = false, .sets = false, .observes = true, .only_if_dead = false, .kind = FlagKind::Core}; }
+FlagEffect by_handler() { return {.translated = false, .observes = true, .counted = false, .use = FlagUse::None, .kind = FlagKind::Core}; }
 
-FlagEffect leaves_flags(bool observes) { return {.translated = true, .sets = false, .observes = observes, .only_if_dead = false, .kind = FlagKind::Core}; }
+FlagEffect changes_flags(FlagUse use, FlagKind kind, bool observes) {
+  return {.translated = true, .observes = observes, .counted = false, .use = use, .kind = kind};
+}
 
-FlagEffect sets_flags(FlagKind kind, bool observes) { return {.translated = true, .sets = true, .observes = observes, .only_if_dead = false, .kind = kind}; }
+FlagEffect leaves_flags(bool observes) { return changes_flags(FlagUse::None, FlagKind::Core, observes); }
+
+FlagEffect sets_flags(FlagKind kind, bool observes) { return changes_flags(FlagUse::Sets, kind, observes); }
 
 FlagEffect effect_of_shift(const Insn& insn, FlagKind kind, bool memory) {
   const bool rotates = kind == FlagKind::Core;
   const u32 bits = 8 * insn.operand_size;
+  if (rotates && bits < 32) return by_handler();
+  FlagEffect effect = changes_flags(rotates ? FlagUse::Turns : FlagUse::Sets, kind, memory);
   if (insn.operands[1].kind == OperandKind::Immediate) {
     const u32 count = insn.immediate & (bits == 64 ? 63 : 31);
-    if (count == 0 || count >= bits) return by_handler();
-    if (!rotates) return sets_flags(kind, memory);
+    return count == 0 || count >= bits ? by_handler() : effect;
   }
-  if (bits < 32) return by_handler();
-  // By cl flags may stay as they were; rotations leave most of them: both would take long.
-  return {.translated = true, .sets = false, .observes = memory, .only_if_dead = true, .kind = kind};
+  effect.counted = true;
+  return bits < 32 ? by_handler() : effect;
 }
 
 }  // namespace
-
-bool Emitter::flags_are_dead(u32 index) const {
-  const RegionBlock& block = region_.blocks[block_];
-  for (u32 i = index + 1; i < u32(block.first + block.count); ++i) {
-    const FlagEffect effect = effect_of(region_.instructions[i]);
-    if (effect.observes) return false;
-    if (effect.sets) return true;
-  }
-  return false;
-}
 
 FlagEffect effect_of(const Insn& insn) {
   const bool memory = has_memory(insn);
@@ -79,8 +85,8 @@ FlagEffect effect_of(const Insn& insn) {
     case Mnemonic::Sbb:
       return sets_flags(FlagKind::Sbb, true);
     case Mnemonic::Inc:
-    case Mnemonic::Dec:  // they observe the carry, which they keep
-      return sets_flags(insn.mnemonic == Mnemonic::Inc ? FlagKind::Inc : FlagKind::Dec, true);
+    case Mnemonic::Dec:
+      return changes_flags(FlagUse::Steps, FlagKind::Core, memory);
     case Mnemonic::Imul:
       return insn.operand_count < 2 ? by_handler() : sets_flags(FlagKind::Imul, memory);
     case Mnemonic::Shl:
@@ -119,51 +125,190 @@ FlagEffect effect_of(const Insn& insn) {
   }
 }
 
-u32 Emitter::kind_after(u32 index, u32 before) const {
+/// From behind. A block that is not a loop's beginning, where the function may be left, passes on what is seen in it.
+void Emitter::find_dead_flags() {
+  bool dead_before[kRegionBlocks] = {};
+  for (u32 i = region_.block_count; i-- > 0;) {
+    const RegionBlock& block = region_.blocks[i];
+    const bool goes_on = (block.ending == Ending::Falls || block.ending == Ending::Jumps) && block.next != kNoBlock && block.next > i;
+    bool dead = goes_on && !region_.blocks[block.next].loop && dead_before[block.next];
+    for (u32 k = block.first + block.count; k-- > block.first;) {
+      dead_[k] = dead;
+      if (block.ending == Ending::Jumps && k + 1u == u32(block.first + block.count)) continue;
+      const FlagEffect effect = effect_of(region_.instructions[k]);
+      if (effect.observes) dead = false;
+      else if (effect.use == FlagUse::Sets && !effect.counted) dead = true;
+    }
+    dead_before[i] = dead;
+  }
+}
+
+Kinds Emitter::kinds_after(u32 index, const Kinds& before) const {
   const Insn& insn = region_.instructions[index];
   const FlagEffect effect = effect_of(insn);
-  if (!effect.translated) return 0;
-  if (effect.only_if_dead) return flags_are_dead(index) ? before : 0;
-  if (!effect.sets || flags_are_dead(index)) return before;
-  return kind_number(effect.kind, insn.operand_size);
+  if (!effect.translated) return {};
+  if (flags_are_dead(index)) return before;
+  Kinds after = before;
+  switch (effect.use) {
+    case FlagUse::None:
+      break;
+    case FlagUse::Sets:
+      after = {kind_number(effect.kind, insn.operand_size), 0, 0};
+      if (effect.counted) after = {kUnknown, before.step ? kUnknown : 0, before.turn ? kUnknown : 0};
+      break;
+    case FlagUse::Steps:
+      after.step = step_number(insn.mnemonic == Mnemonic::Dec, log_of(insn.operand_size));
+      if (before.turn != kUnknown) after.turn = before.turn & ~kTurnLast;
+      break;
+    case FlagUse::Turns:
+      after.turn = effect.counted ? kUnknown : turn_number(insn.mnemonic == Mnemonic::Ror, log_of(insn.operand_size)) | kTurnLast;
+      break;
+  }
+  return after;
 }
 
 void Emitter::find_kinds() {
-  constexpr u32 kNotYet = 0xfffe;
-  for (u32 i = 0; i < region_.block_count; ++i) kind_in_[i] = kNotYet;
-  kind_in_[0] = 0;
+  bool reached[kRegionBlocks] = {true};
+  kinds_in_[0] = {};
+  const auto meet = [](u32 a, u32 b) { return a == b ? a : kUnknown; };
   for (bool changed = true; changed;) {
     changed = false;
     for (u32 i = 0; i < region_.block_count; ++i) {
-      if (kind_in_[i] == kNotYet) continue;
+      if (!reached[i]) continue;
       const RegionBlock& block = region_.blocks[i];
-      block_ = u8(i);
-      u32 kind = kind_in_[i];
+      Kinds kinds = kinds_in_[i];
       const u32 plain = block.count - (block.ending == Ending::Falls ? 0 : 1);
-      for (u32 k = 0; k < plain; ++k) kind = kind_after(block.first + k, kind);
+      for (u32 k = 0; k < plain; ++k) kinds = kinds_after(block.first + k, kinds);
       const u8 successors[] = {block.next, block.taken};
       for (const u8 to : successors) {
         if (to == kNoBlock) continue;
-        const u32 met = kind_in_[to] == kNotYet || kind_in_[to] == kind ? kind : kKindUnknown;
-        changed |= met != kind_in_[to];
-        kind_in_[to] = met;
+        const Kinds in = kinds_in_[to];
+        const Kinds met = reached[to] ? Kinds{meet(in.base, kinds.base), meet(in.step, kinds.step), meet(in.turn, kinds.turn)} : kinds;
+        changed |= !reached[to] || met != in;
+        kinds_in_[to] = met;
+        reached[to] = true;
       }
     }
   }
 }
 
-void Emitter::set_kind(FlagKind kind, u32 size) { kind_ = kind_number(kind, size); }
+void Emitter::settle_kinds_for(const Kinds& next) {
+  const struct {
+    u32 known, next, local;
+  } parts[] = {{kinds_.base, next.base, KIND}, {kinds_.step, next.step, STEP}, {kinds_.turn, next.turn, TURN}};
+  for (const auto& part : parts) {
+    if (part.known == kUnknown || part.next != kUnknown) continue;
+    w.constant32(part.known);
+    w.set(part.local);
+  }
+}
 
-void Emitter::settle_kind() {
-  if (kind_ == kKindUnknown) return;
-  w.constant32(kind_);
-  w.set(KIND);
+void Emitter::settle_kinds() { settle_kinds_for({kUnknown, kUnknown, kUnknown}); }
+
+void Emitter::note_flags(const Insn& insn) {
+  if (flags_are_dead(index_)) return;
+  const FlagEffect effect = effect_of(insn);
+  const Kinds after = kinds_after(index_, kinds_);
+  if (effect.counted) {
+    settle_kinds();
+    w.get(SECOND);
+    w.op(I64_EQZ);
+    w.op(I32_EQZ);
+    w.begin(IF);
+    ++depth_;
+  }
+  const auto copy = [&](u32 from, u32 into) {
+    w.get(from);
+    w.set(into);
+  };
+  switch (effect.use) {
+    case FlagUse::None:
+      break;
+    case FlagUse::Sets:
+      if (effect.kind != FlagKind::Logic) {
+        copy(T1, FLAG_A_LOCAL);
+        copy(SECOND, FLAG_B_LOCAL);
+      }
+      copy(T0, FLAG_RESULT_LOCAL);
+      kinds_ = {kind_number(effect.kind, insn.operand_size), 0, 0};
+      break;
+    case FlagUse::Steps:
+      copy(T0, STEP_RESULT);
+      if (kinds_.turn == kUnknown) {
+        w.get(TURN);
+        w.constant32(~kTurnLast);
+        w.op(I32_AND);
+        w.set(TURN);
+      }
+      break;
+    case FlagUse::Turns:
+      copy(T0, TURN_RESULT);
+      kinds_.turn = turn_number(insn.mnemonic == Mnemonic::Ror, log_of(insn.operand_size)) | kTurnLast;
+      break;
+  }
+  if (effect.counted) {
+    settle_kinds();
+    w.end();
+    --depth_;
+  }
+  kinds_ = after;
+}
+
+/// Of an inc or dec, which are the last that set the zero, sign and (without a rotation) overflow flags. The carry is not theirs.
+bool Emitter::push_step_condition(u8 pair) {
+  const u32 size = 1u << (kinds_.step - 1) % 4;
+  const bool down = kinds_.step > 4;
+  switch (pair) {
+    case CONDITION_ZERO:
+      w.get(STEP_RESULT);
+      w.op(I64_EQZ);
+      return true;
+    case CONDITION_SIGN:
+      w.get(STEP_RESULT);
+      push_sign_extended(size);
+      w.constant(0);
+      w.op(I64_LT_S);
+      return true;
+    case CONDITION_LESS:
+    case CONDITION_LESS_OR_EQUAL:
+      // The exact result is below 0 when the operand is below 1 (dec) or -1 (inc).
+      if (kinds_.turn == kUnknown || kinds_.turn & kTurnLast) return false;
+      w.get(STEP_RESULT);
+      w.constant(down ? 1 : u64(-1));
+      w.op(I64_ADD);
+      push_sign_extended(size);
+      w.constant(u64((down ? 1 : -1) + (pair == CONDITION_LESS_OR_EQUAL)));
+      w.op(I64_LT_S);
+      return true;
+    default:
+      return false;
+  }
 }
 
 bool Emitter::push_known_condition(u8 pair) {
-  if (kind_ == kKindUnknown || kind_ < 4) return false;
-  const FlagKind kind = FlagKind(kind_ / 4);
-  const u32 size = 1u << (kind_ % 4);
+  if (pair == CONDITION_BELOW) {
+    if (kinds_.turn == kUnknown) return false;
+    if (!kinds_.turn) return push_base_condition(pair);
+    const u32 turn = kinds_.turn & ~kTurnLast;
+    w.get(TURN_RESULT);
+    w.constant(turn > 4 ? (8u << (turn - 1) % 4) - 1 : 0);
+    w.op(I64_SHR_U);
+    w.op(I32_WRAP_I64);
+    w.constant32(1);
+    w.op(I32_AND);
+    return true;
+  }
+  if (kinds_.step == kUnknown) return false;
+  if (kinds_.step) return push_step_condition(pair);
+  if (kinds_.turn && pair != CONDITION_ZERO && pair != CONDITION_SIGN) return false;
+  return push_base_condition(pair);
+}
+
+/// As if nothing had changed flags since the last that set all.
+bool Emitter::push_base_condition(u8 pair) {
+  if (kinds_.base == kUnknown || kinds_.base < 4) return false;
+  const FlagKind kind = FlagKind(kinds_.base / 4);
+  const u32 size = 1u << (kinds_.base % 4);
   auto result = [&](bool sign) {
     w.get(FLAG_RESULT_LOCAL);
     if (sign) push_sign_extended(size);
@@ -175,53 +320,47 @@ bool Emitter::push_known_condition(u8 pair) {
     if (sign) push_sign_extended(size);
     w.op(op);
   };
-  enum { OVERFLOW, BELOW, ZERO, BELOW_OR_EQUAL, SIGN, PARITY, LESS, LESS_OR_EQUAL };
-  if (kind == FlagKind::Bits || kind == FlagKind::Imul) return false;
-  if (pair == SIGN) {
+  if (kind == FlagKind::Imul && pair != CONDITION_ZERO && pair != CONDITION_SIGN) return false;
+  if (pair == CONDITION_SIGN) {
     result(true);
     w.constant(0);
     w.op(I64_LT_S);
     return true;
   }
-  if (kind == FlagKind::Sub && pair != OVERFLOW && pair != PARITY) {
+  if (kind == FlagKind::Sub && pair != CONDITION_OVERFLOW && pair != CONDITION_PARITY) {
     const Op unsigned_ops[] = {I64_EQ, I64_LT_U, I64_EQ, I64_LE_U, I64_EQ, I64_EQ, I64_LT_S, I64_LE_S};
-    compare(unsigned_ops[pair], pair >= LESS);
+    compare(unsigned_ops[pair], pair >= CONDITION_LESS);
     return true;
   }
-  if (pair == ZERO) {
+  if (pair == CONDITION_ZERO) {
     result(false);
     w.op(I64_EQZ);
     return true;
   }
   if (kind == FlagKind::Logic) {
     switch (pair) {
-      case OVERFLOW:
-      case BELOW:
+      case CONDITION_OVERFLOW:
+      case CONDITION_BELOW:
         w.constant32(0);
         return true;
-      case BELOW_OR_EQUAL:
+      case CONDITION_BELOW_OR_EQUAL:
         result(false);
         w.op(I64_EQZ);
         return true;
-      case LESS:
-      case LESS_OR_EQUAL:
+      case CONDITION_LESS:
+      case CONDITION_LESS_OR_EQUAL:
         result(true);
         w.constant(0);
-        w.op(pair == LESS ? I64_LT_S : I64_LE_S);
+        w.op(pair == CONDITION_LESS ? I64_LT_S : I64_LE_S);
         return true;
       default:
         return false;
     }
   }
-  if (pair == BELOW && kind == FlagKind::Add) {
+  if (pair == CONDITION_BELOW && kind == FlagKind::Add) {
     w.get(FLAG_RESULT_LOCAL);
     w.get(FLAG_A_LOCAL);
     w.op(I64_LT_U);
-    return true;
-  }
-  if (pair == BELOW && (kind == FlagKind::Inc || kind == FlagKind::Dec)) {
-    w.get(FLAG_B_LOCAL);
-    w.op(I32_WRAP_I64);
     return true;
   }
   return false;
@@ -229,16 +368,10 @@ bool Emitter::push_known_condition(u8 pair) {
 
 void Emitter::push_condition(u8 condition) {
   if (!push_known_condition(condition >> 1)) {
-    if (kind_ != kKindUnknown) {
-      w.constant32(kind_);
-    } else {
-      w.get(KIND);
-    }
-    w.get(FLAG_A_LOCAL);
-    w.get(FLAG_B_LOCAL);
-    w.get(FLAG_RESULT_LOCAL);
+    settle_kinds();
+    spill_flags();
     w.constant32(condition & 0xe);
-    call_helper(TYPE_CONDITION, helper_condition());
+    call_helper(helper_condition());
   }
   if (condition & 1) w.op(I32_EQZ);
 }

@@ -82,8 +82,7 @@ void Emitter::push_is_zero(u32 local, bool wide) {
   w.simd(Simd(equal(wide)));
 }
 
-/// A normal result is right (if inexact, then that is noted already). So is a sum below the normal numbers, which is exact, and 0 times
-/// something. Of the vectors VECTOR2 op VECTOR = RESULT, or their first lanes.
+/// A normal result is right (if inexact, then that is noted already). So is a sum that is 0, which is exact, and 0 times something. Of the vectors VECTOR2 op VECTOR = RESULT, or their first lanes.
 void Emitter::leave_unless_harmless(const FloatOperation& operation) {
   const bool wide = operation.wide;
   take_magnitude(VECTOR2, VECTOR2, wide);
@@ -99,9 +98,9 @@ void Emitter::leave_unless_harmless(const FloatOperation& operation) {
   }
   w.simd(V128_AND);
   if (operation.kind == FloatKind::Sum) {
-    lanes_of(w, wide, infinity(wide));
-    w.get(VECTOR3);
-    w.simd(Simd(greater(wide)));
+    push_is_normal(VECTOR3, wide);
+    push_is_zero(VECTOR3, wide);
+    w.simd(V128_OR);
   } else {
     push_is_normal(VECTOR3, wide, true);
     push_is_zero(VECTOR2, wide);
@@ -144,6 +143,28 @@ void Emitter::push_is_ordinary(u32 local, bool wide) {
   w.op(I32_LT_U);
 }
 
+/// Pushes i32: whether the scalar is below the normal numbers, and not 0.
+void Emitter::push_is_denormal(u32 local, bool wide) {
+  w.get(local);
+  if (wide) {
+    w.op(I64_REINTERPRET_F64);
+    w.constant(1);
+    w.op(I64_SHL);
+    w.constant(1);
+    w.op(I64_SUB);
+    w.constant((u64{1} << 53) - 1);
+    return w.op(I64_LT_U);
+  }
+  w.op(I32_REINTERPRET_F32);
+  w.constant32(1);
+  w.op(I32_SHL);
+  w.constant32(1);
+  w.op(I32_SUB);
+  w.constant32((1u << 24) - 1);
+  w.op(I32_LT_U);
+}
+
+/// An ordinary result cannot come from infinities or NaNs, but from denormal operands. What an operation here has left is none.
 void Emitter::emit_scalar_float(const Insn& insn, const FloatOperation& operation) {
   const bool wide = operation.wide;
   const u32 a = wide ? DOUBLE_A : SINGLE_A, b = a + 1, result = a + 2;
@@ -168,12 +189,17 @@ void Emitter::emit_scalar_float(const Insn& insn, const FloatOperation& operatio
   w.get(b);
   w.byte(u8(wide ? 0xa0 + operation.op - 240 : 0x92 + operation.op - 228));
   w.set(result);
-  push_is_ordinary(a, wide);
-  push_is_ordinary(b, wide);
-  w.op(I32_AND);
   push_is_ordinary(result, wide);
-  w.op(I32_AND);
   w.op(I32_EQZ);
+  u32& clean = wide ? clean_doubles_ : clean_singles_;
+  if (!(clean & 1u << to)) {
+    push_is_denormal(a, wide);
+    w.op(I32_OR);
+  }
+  if (from.kind == OperandKind::Memory || !(clean & 1u << from.reg)) {
+    push_is_denormal(b, wide);
+    w.op(I32_OR);
+  }
   w.begin(IF);
   ++depth_;
   const u32 vectors[] = {VECTOR2, VECTOR, RESULT};
@@ -189,6 +215,7 @@ void Emitter::emit_scalar_float(const Insn& insn, const FloatOperation& operatio
   w.get(result);
   lane(wide ? F64X2_REPLACE_LANE : F32X4_REPLACE_LANE);
   set_xmm(to);
+  clean |= 1u << to;
 }
 
 void Emitter::emit_float(const Insn& insn) {

@@ -7,7 +7,6 @@ namespace jit {
 bool Emitter::emit_integer(const Insn& insn) {
   const FlagEffect effect = effect_of(insn);
   if (!effect.translated) return false;
-  if (effect.only_if_dead && !flags_are_dead(index_)) return false;
   return emit_move(insn) || emit_arithmetic(insn) || emit_shift(insn) || emit_conditional(insn) ||
          emit_stack(insn);
 }
@@ -94,29 +93,20 @@ bool Emitter::emit_move(const Insn& insn) {
 }
 
 /// Operands in T1 and SECOND, the result in T0, then everything is written. Flags come last: a store may leave the function before.
-void Emitter::finish_arithmetic(const Insn& insn, FlagKind kind, bool writes) {
+void Emitter::finish_arithmetic(const Insn& insn, bool writes) {
   mask_to(insn.operand_size);
   w.set(T0);
   if (writes) {
     w.get(T0);
     pop_operand(insn.operands[0]);
   }
-  if (flags_are_dead(index_)) return;
-  if (kind != FlagKind::Logic) {
-    w.get(T1);
-    w.set(FLAG_A_LOCAL);
-    w.get(SECOND);
-    w.set(FLAG_B_LOCAL);
-  }
-  w.get(T0);
-  w.set(FLAG_RESULT_LOCAL);
-  set_kind(kind, insn.operand_size);
+  note_flags(insn);
 }
 
 bool Emitter::emit_arithmetic(const Insn& insn) {
   const u32 size = insn.operand_size;
   const Operand& to = insn.operands[0];
-  auto binary = [&](Op op, FlagKind kind, bool writes) {
+  auto binary = [&](Op op, bool writes) {
     push_operand(insn, to);
     w.set(T1);
     push_operand(insn, insn.operands[1]);
@@ -124,10 +114,10 @@ bool Emitter::emit_arithmetic(const Insn& insn) {
     w.get(T1);
     w.get(SECOND);
     w.op(op);
-    finish_arithmetic(insn, kind, writes);
+    finish_arithmetic(insn, writes);
     return true;
   };
-  auto with_carry = [&](Op op, FlagKind kind) {
+  auto with_carry = [&](Op op) {
     push_operand(insn, to);
     w.set(T1);
     push_operand(insn, insn.operands[1]);
@@ -138,46 +128,41 @@ bool Emitter::emit_arithmetic(const Insn& insn) {
     push_condition(2);
     w.op(I64_EXTEND_I32_U);
     w.op(op);
-    finish_arithmetic(insn, kind, true);
+    finish_arithmetic(insn, true);
     return true;
   };
-  auto step = [&](Op op, FlagKind kind) {
+  auto step = [&](Op op) {
     push_operand(insn, to);
     w.set(T1);
-    if (!flags_are_dead(index_)) {
-      push_condition(2);
-      w.op(I64_EXTEND_I32_U);
-      w.set(SECOND);
-    }
     w.get(T1);
     w.constant(1);
     w.op(op);
-    finish_arithmetic(insn, kind, true);
+    finish_arithmetic(insn, true);
     return true;
   };
   switch (insn.mnemonic) {
     case Mnemonic::Add:
-      return binary(I64_ADD, FlagKind::Add, true);
+      return binary(I64_ADD, true);
     case Mnemonic::Sub:
-      return binary(I64_SUB, FlagKind::Sub, true);
+      return binary(I64_SUB, true);
     case Mnemonic::Adc:
-      return with_carry(I64_ADD, FlagKind::Adc);
+      return with_carry(I64_ADD);
     case Mnemonic::Sbb:
-      return with_carry(I64_SUB, FlagKind::Sbb);
+      return with_carry(I64_SUB);
     case Mnemonic::Cmp:
-      return binary(I64_SUB, FlagKind::Sub, false);
+      return binary(I64_SUB, false);
     case Mnemonic::And:
-      return binary(I64_AND, FlagKind::Logic, true);
+      return binary(I64_AND, true);
     case Mnemonic::Test:
-      return binary(I64_AND, FlagKind::Logic, false);
+      return binary(I64_AND, false);
     case Mnemonic::Or:
-      return binary(I64_OR, FlagKind::Logic, true);
+      return binary(I64_OR, true);
     case Mnemonic::Xor:
-      return binary(I64_XOR, FlagKind::Logic, true);
+      return binary(I64_XOR, true);
     case Mnemonic::Inc:
-      return step(I64_ADD, FlagKind::Inc);
+      return step(I64_ADD);
     case Mnemonic::Dec:
-      return step(I64_SUB, FlagKind::Dec);
+      return step(I64_SUB);
     case Mnemonic::Neg:
       push_operand(insn, to);
       w.set(SECOND);
@@ -185,7 +170,7 @@ bool Emitter::emit_arithmetic(const Insn& insn) {
       w.tee(T1);
       w.get(SECOND);
       w.op(I64_SUB);
-      finish_arithmetic(insn, FlagKind::Sub, true);
+      finish_arithmetic(insn, true);
       return true;
     case Mnemonic::Imul: {
       const bool three = insn.operand_count == 3;
@@ -198,7 +183,7 @@ bool Emitter::emit_arithmetic(const Insn& insn) {
       w.get(T1);
       w.get(SECOND);
       w.op(I64_MUL);
-      finish_arithmetic(insn, FlagKind::Imul, true);
+      finish_arithmetic(insn, true);
       return true;
     }
     default:
@@ -209,19 +194,15 @@ bool Emitter::emit_arithmetic(const Insn& insn) {
 bool Emitter::emit_shift(const Insn& insn) {
   const u32 size = insn.operand_size;
   Op op;
-  FlagKind kind = FlagKind::Core;
   switch (insn.mnemonic) {
     case Mnemonic::Shl:
       op = I64_SHL;
-      kind = FlagKind::Shl;
       break;
     case Mnemonic::Shr:
       op = I64_SHR_U;
-      kind = FlagKind::Shr;
       break;
     case Mnemonic::Sar:
       op = I64_SHR_S;
-      kind = FlagKind::Sar;
       break;
     case Mnemonic::Rol:
       op = size == 8 ? I64_ROTL : I32_ROTL;
@@ -233,7 +214,7 @@ bool Emitter::emit_shift(const Insn& insn) {
       return false;
   }
   push_operand(insn, insn.operands[0]);
-  if (kind == FlagKind::Sar) push_sign_extended(size);
+  if (op == I64_SHR_S) push_sign_extended(size);
   w.set(T1);
   if (insn.operands[1].kind == OperandKind::Immediate) {
     w.constant(insn.immediate & (size == 8 ? 63 : 31));
@@ -249,7 +230,7 @@ bool Emitter::emit_shift(const Insn& insn) {
   if (op == I32_ROTL || op == I32_ROTR) w.op(I32_WRAP_I64);
   w.op(op);
   if (op == I32_ROTL || op == I32_ROTR) w.op(I64_EXTEND_I32_U);
-  finish_arithmetic(insn, kind, true);
+  finish_arithmetic(insn, true);
   return true;
 }
 

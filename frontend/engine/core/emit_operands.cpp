@@ -41,17 +41,15 @@ void Emitter::push_sign_extended(u32 size) {
   if (size == 4) w.op(I64_EXTEND32_S);
 }
 
-void Emitter::call_helper(u32 type, u32 table_index) {
+void Emitter::call_helper(u32 table_index) {
   w.constant32(table_index);
   w.op(CALL_INDIRECT);
-  w.number(type);
+  w.number(kFunctionType);
   w.number(0);
 }
 
 void Emitter::leave_before() {
-  const u32 kind = kind_;
   leave(region_.addresses[index_], index_ - region_.blocks[block_].first);
-  kind_ = kind;
 }
 
 void Emitter::leave_before_if() {
@@ -94,19 +92,30 @@ void Emitter::find_address(const Insn& insn) {
   w.set(ADDRESS);
 }
 
-void Emitter::push_is_slow(u32 size, u8 page_bit) {
+void Emitter::leave_unless_direct(u32 size, u8 page_bit, bool aligned) {
+  w.begin(BLOCK);
+  w.begin(BLOCK);
+  depth_ += 2;
   // Beyond 4 GiB, or across a page.
   w.get(ADDRESS);
   if (size == 1) {
     w.constant(32);
     w.op(I64_SHR_U);
-    w.constant(0);
-    w.op(I64_NE);
+    w.op(I64_EQZ);
+    w.op(I32_EQZ);
   } else {
     w.constant(0xffffffff'00000fffull);
     w.op(I64_AND);
     w.constant(kPageSize - size);
     w.op(I64_GT_U);
+  }
+  w.branch_if(0);
+  if (aligned) {
+    w.get(ADDRESS);
+    w.op(I32_WRAP_I64);
+    w.constant32(size - 1);
+    w.op(I32_AND);
+    w.branch_if(0);
   }
   w.get(ADDRESS);
   w.op(I32_WRAP_I64);
@@ -115,13 +124,16 @@ void Emitter::push_is_slow(u32 size, u8 page_bit) {
   w.memory(I32_LOAD8_U, pointer(the_pages()));
   w.constant32(page_bit);
   w.op(I32_AND);
-  w.op(I32_EQZ);
-  w.op(I32_OR);
+  w.branch_if(1);
+  w.end();
+  --depth_;
+  leave_before();
+  w.end();
+  --depth_;
 }
 
 void Emitter::push_load(u32 size) {
-  push_is_slow(size, PAGE_READ);
-  leave_before_if();
+  leave_unless_direct(size, PAGE_READ);
   w.get(ADDRESS);
   w.op(I32_WRAP_I64);
   w.memory(size == 1 ? I64_LOAD8_U : size == 2 ? I64_LOAD16_U : size == 4 ? I64_LOAD32_U : I64_LOAD, kGuestBase);
@@ -129,8 +141,7 @@ void Emitter::push_load(u32 size) {
 
 void Emitter::pop_store(u32 size) {
   w.set(T2);
-  push_is_slow(size, PAGE_WRITE);
-  leave_before_if();
+  leave_unless_direct(size, PAGE_WRITE);
   w.get(ADDRESS);
   w.op(I32_WRAP_I64);
   w.get(T2);

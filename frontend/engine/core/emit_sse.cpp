@@ -103,26 +103,15 @@ void Emitter::get_xmm(u8 number) {
 void Emitter::set_xmm(u8 number) {
   used_xmm_ |= 1u << number;
   written_xmm_ |= 1u << number;
+  clean_doubles_ &= ~(1u << number);
+  clean_singles_ &= ~(1u << number);
   w.set(XMM + number);
-}
-
-/// Pushes i32: whether the 16 bytes at ADDRESS can't be accessed directly.
-void Emitter::push_is_slow_vector(bool aligned, u8 page_bit) {
-  push_is_slow(16, page_bit);
-  if (!aligned) return;
-  w.get(ADDRESS);
-  w.op(I32_WRAP_I64);
-  w.constant32(15);
-  w.op(I32_AND);
-  w.op(I32_OR);
 }
 
 void Emitter::push_vector(const Insn& insn, const Operand& operand) {
   if (is_xmm(operand)) return get_xmm(operand.reg);
-  const bool aligned = form_aligned(insn.form);
   find_address(insn);
-  push_is_slow_vector(aligned, PAGE_READ);
-  leave_before_if();
+  leave_unless_direct(16, PAGE_READ, form_aligned(insn.form));
   w.get(ADDRESS);
   w.op(I32_WRAP_I64);
   w.memory(V128_LOAD, kGuestBase);
@@ -132,8 +121,7 @@ void Emitter::pop_vector(const Insn& insn, const Operand& operand) {
   if (is_xmm(operand)) return set_xmm(operand.reg);
   w.set(VECTOR);
   find_address(insn);
-  push_is_slow_vector(form_aligned(insn.form), PAGE_WRITE);
-  leave_before_if();
+  leave_unless_direct(16, PAGE_WRITE, form_aligned(insn.form));
   w.get(ADDRESS);
   w.op(I32_WRAP_I64);
   w.get(VECTOR);

@@ -16,6 +16,7 @@ u32 cpu_at(u32 offset) { return pointer(&the_cpu()) + offset; }
 }  // namespace
 
 bool Emitter::emit() {
+  find_dead_flags();
   find_kinds();
   measuring_ = true;
   emit_function();  // once to see which registers it needs, once with those
@@ -88,22 +89,32 @@ void Emitter::epilogue() {
 
 void Emitter::spill_flags() {
   const u32 at = pointer(&left_flags);
-  const struct {
+  struct Part {
     u32 local;
     size_t offset;
-  } parts[] = {
+  };
+  const Part parts[] = {
       {FLAG_A_LOCAL, offsetof(LeftFlags, a)},
       {FLAG_B_LOCAL, offsetof(LeftFlags, b)},
       {FLAG_RESULT_LOCAL, offsetof(LeftFlags, result)},
+      {STEP_RESULT, offsetof(LeftFlags, step_result)},
+      {TURN_RESULT, offsetof(LeftFlags, turn_result)},
   };
-  for (const auto& part : parts) {
+  const Part kinds[] = {
+      {KIND, offsetof(LeftFlags, kind)},
+      {STEP, offsetof(LeftFlags, step)},
+      {TURN, offsetof(LeftFlags, turn)},
+  };
+  for (const Part& part : parts) {
     w.constant32(0);
     w.get(part.local);
     w.memory(I64_STORE, at + u32(part.offset));
   }
-  w.constant32(0);
-  w.get(KIND);
-  w.memory(I32_STORE, at + u32(offsetof(LeftFlags, kind)));
+  for (const Part& kind : kinds) {
+    w.constant32(0);
+    w.get(kind.local);
+    w.memory(I32_STORE, at + u32(kind.offset));
+  }
 }
 
 /// Instructions of a block that this function runs.
@@ -139,7 +150,8 @@ void Emitter::emit_within(u8 block, const u8* merges, u32 count) {
 void Emitter::emit_block(u8 number) {
   const RegionBlock& block = region_.blocks[number];
   block_ = number;
-  kind_ = kind_in_[number];
+  kinds_ = kinds_in_[number];
+  clean_doubles_ = clean_singles_ = 0;
   if (block.loop) {
     w.get(BUDGET);
     w.constant32(0);
@@ -164,7 +176,7 @@ void Emitter::emit_block(u8 number) {
     emit_instruction(region_.instructions[index_]);
   }
   index_ = block.first + block.count - 1;
-  const u32 kind = kind_;
+  const Kinds kinds = kinds_;
   switch (block.ending) {
     case Ending::Falls:
     case Ending::Jumps:
@@ -177,7 +189,7 @@ void Emitter::emit_block(u8 number) {
       ++depth_;
       emit_edge(number, block.taken, block.taken_address);
       w.op(ELSE);
-      kind_ = kind;
+      kinds_ = kinds;
       block_ = number;
       index_ = block.first + block.count - 1;
       emit_edge(number, block.next, block.next_address);
@@ -190,7 +202,7 @@ void Emitter::emit_block(u8 number) {
 
 void Emitter::emit_edge(u8 from, u8 to, u64 address) {
   if (to == kNoBlock) return leave(address, counted_of(from));
-  if (kind_in_[to] == kKindUnknown) settle_kind();
+  settle_kinds_for(kinds_in_[to]);
   if (to <= from) return w.branch(depth_ - loop_label_[to]);
   if (region_.blocks[to].entries > 1) return w.branch(depth_ - merge_label_[to]);
   emit_tree(to);
@@ -206,7 +218,7 @@ void Emitter::leave(u64 address, u32 done) {
   }
   w.constant(address);
   w.set(RIP);
-  settle_kind();
+  settle_kinds();
   w.branch(depth_ - exit_label_);
 }
 
@@ -215,12 +227,12 @@ void Emitter::emit_instruction(const Insn& insn) {
 }
 
 void Emitter::emit_by_handler(const Insn& insn) {
-  settle_kind();
+  settle_kinds();
   epilogue();
   const u32 number = measuring_ ? 0 : hold(insn);
   if (number == ~0u) failed_ = true;
   w.constant32(number);
-  call_helper(TYPE_REGION, helper_execute());
+  call_helper(helper_execute());
   for (u32 i = 0; i < 16; ++i) {
     if (held_ & (1u << i)) {
       w.constant32(0);
@@ -233,9 +245,8 @@ void Emitter::emit_by_handler(const Insn& insn) {
       w.set(XMM + i);
     }
   }
-  w.constant32(0);
-  w.set(KIND);
-  kind_ = 0;
+  kinds_ = {};
+  clean_doubles_ = clean_singles_ = 0;
   w.tee(DONE);  // 0 done, 1 done and the code is stale, 2 an exit was set
   w.constant32(2);
   w.op(I32_EQ);

@@ -13,6 +13,8 @@ enum Local : u32 {
   FLAG_A_LOCAL = 17,
   FLAG_B_LOCAL,
   FLAG_RESULT_LOCAL,
+  STEP_RESULT,
+  TURN_RESULT,
   RIP,
   ADDRESS,
   T0,
@@ -21,6 +23,8 @@ enum Local : u32 {
   SECOND,
   LAST_I64 = SECOND,
   KIND,
+  STEP,
+  TURN,
   DONE,  // how a handler ended
   LAST_I32 = DONE,
   XMM,  // 16 of them
@@ -42,12 +46,26 @@ enum Local : u32 {
 struct FloatOperation;
 
 /// What the translated form of an instruction does to the flags.
+enum class FlagUse : u8 {
+  None,
+  Sets,   // all six (undefined ones included)
+  Steps,  // inc and dec: all but the carry
+  Turns,  // rotations: carry and overflow
+};
 struct FlagEffect {
-  bool translated;    // else it runs by its handler
-  bool sets;          // all six (undefined ones included)
-  bool observes;      // reads some, or may leave the function before it is done
-  bool only_if_dead;  // translated only where nobody sees its flags
+  bool translated;  // else it runs by its handler
+  bool observes;    // reads some, or may leave the function before it is done
+  bool counted;     // by cl: nothing when that is 0
+  FlagUse use;
   FlagKind kind;
+};
+/// A part of the flags' kind that is known only when the function runs.
+constexpr u32 kUnknown = 0xffff;
+/// What is known of LeftFlags' kinds at translation.
+struct Kinds {
+  u32 base, step, turn;
+
+  bool operator==(const Kinds&) const = default;
 };
 FlagEffect effect_of(const Insn& insn);
 bool is_translated_sse(const Insn& insn);
@@ -86,7 +104,7 @@ class Emitter {
   bool emit_shift(const Insn& insn);
   bool emit_conditional(const Insn& insn);
   bool emit_stack(const Insn& insn);
-  void finish_arithmetic(const Insn& insn, FlagKind kind, bool writes);
+  void finish_arithmetic(const Insn& insn, bool writes);
   bool emit_sse(const Insn& insn);
   void emit_part_move(const Insn& insn);
   void emit_float(const Insn& insn);
@@ -94,10 +112,10 @@ class Emitter {
   void set_xmm(u8 number);
   void push_vector(const Insn& insn, const Operand& operand);
   void pop_vector(const Insn& insn, const Operand& operand);
-  void push_is_slow_vector(bool aligned, u8 page_bit);
   void emit_scalar_float(const Insn& insn, const FloatOperation& operation);
   void leave_unless_harmless(const FloatOperation& operation);
   void push_is_ordinary(u32 local, bool wide);
+  void push_is_denormal(u32 local, bool wide);
   void take_magnitude(u32 local, u32 into, bool wide);
   void push_is_normal(u32 local, bool wide, bool rounded = false);
   void push_is_zero(u32 local, bool wide);
@@ -117,11 +135,11 @@ class Emitter {
   void push_load(u32 size);
   /// Pops the value to ADDRESS. Uses T2.
   void pop_store(u32 size);
-  /// Pushes i32: whether the access at ADDRESS can't be made directly.
-  void push_is_slow(u32 size, u8 page_bit);
+  /// Leaves before this instruction when the access at ADDRESS can't be made directly.
+  void leave_unless_direct(u32 size, u8 page_bit, bool aligned = false);
   void push_sign_extended(u32 size);
   void mask_to(u32 size);
-  void call_helper(u32 type, u32 table_index);
+  void call_helper(u32 table_index);
   /// Leaves with rip at this instruction, of which nothing is done: the interpreter does what is rare. Calls would be worse than
   /// that: around them wasm's compilers keep no locals in registers.
   void leave_before();
@@ -129,17 +147,22 @@ class Emitter {
   void leave_before_if();
 
   // emit_flags.cpp
-  void set_kind(FlagKind kind, u32 size);
   void push_condition(u8 condition);
   bool push_known_condition(u8 pair);
-  /// Makes the local KIND hold what is known at translation.
-  void settle_kind();
+  bool push_step_condition(u8 pair);
+  bool push_base_condition(u8 pair);
+  /// Notes the flags of the instruction with operands in T1 and SECOND and the result in T0.
+  void note_flags(const Insn& insn);
+  /// Makes the locals KIND, STEP and TURN hold what is known at translation.
+  void settle_kinds();
+  void settle_kinds_for(const Kinds& next);
   void spill_flags();
   void find_kinds();
-  /// The kind after the instruction; `before` when it leaves the flags alone.
-  u32 kind_after(u32 index, u32 before) const;
+  void find_dead_flags();
+  /// The kinds after the instruction.
+  Kinds kinds_after(u32 index, const Kinds& before) const;
   /// Whether nobody sees the flags that this instruction sets.
-  bool flags_are_dead(u32 index) const;
+  bool flags_are_dead(u32 index) const { return dead_[index]; }
 
   const Region& region_;
   wasm::Writer w;
@@ -152,16 +175,18 @@ class Emitter {
   u32 exit_label_ = 0;
   u32 merge_label_[kRegionBlocks] = {};
   u32 loop_label_[kRegionBlocks] = {};
-  u32 kind_in_[kRegionBlocks] = {};  // kKindUnknown: known only when it runs
-  u32 kind_ = 0;
+  Kinds kinds_in_[kRegionBlocks] = {};
+  Kinds kinds_ = {};
+  bool dead_[kRegionInstructions] = {};
+  /// XMM registers whose first lane is known to be a normal number or 0, by its width.
+  u32 clean_doubles_ = 0, clean_singles_ = 0;
   u8 block_ = 0;
   u32 index_ = 0;  // the instruction that is being written
   bool failed_ = false;
   bool measuring_ = false;
 };
 
-constexpr u32 kKindUnknown = 0xffff;
-/// Function types of the module.
-enum HelperType : u32 { TYPE_REGION, TYPE_CONDITION };
+/// The module's only function type: i32 to i32.
+constexpr u32 kFunctionType = 0;
 
 }  // namespace jit

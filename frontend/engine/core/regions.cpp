@@ -57,12 +57,11 @@ Handler handler_of(const Insn& insn) {
 
 /// Takes over what a function has left of the flags.
 void take_flags() {
-  const u32 kind = left_flags.kind;
-  if (kind < 4) return;
-  left_flags.kind = 0;
+  if (left_flags.kind < 4 && !left_flags.step && !left_flags.turn) return;
+  g.lazy.a = flags_of(left_flags, arithmetic_flags());
   g.lazy.kind = KIND_EXPLICIT;
   g.lazy.result = 0;
-  g.lazy.a = flags_of(kind, left_flags.a, left_flags.b, left_flags.result);
+  left_flags.kind = left_flags.step = left_flags.turn = 0;
 }
 
 /// 0 done, 1 done and translated code was dropped, 2 an exit was set.
@@ -76,8 +75,7 @@ u32 execute_held(u32 which) {
 
 bool is_held_by_nobody(const Insn& insn) { return !effect_of(insn).translated && !handler_of(insn); }
 
-u32 condition_slowly(u32 kind, u64 a, u64 b, u64 result, u32 code) {
-  left_flags = {a, b, result, kind};
+u32 condition_slowly(u32 code) {
   take_flags();
   return condition(code);
 }
@@ -239,7 +237,6 @@ bool run_region() {
   }
   const u64 left = g.limit - g_cpu.instructions;
   const i32 budget = static_cast<i32>(left < kMostAtOnce ? left : kMostAtOnce);
-  left_flags.kind = 0;
   const auto function = reinterpret_cast<i32 (*)(i32)>(static_cast<uintptr_t>(g.block->region));
   const i64 done = static_cast<i64>(budget) - function(budget);
   g_cpu.instructions += static_cast<u64>(done);

@@ -13,7 +13,7 @@ u32 hold(const Insn&);
 
 /// Table indexes of: (i32 number of a held instruction) -> 0 done, 1 done and translated code was thrown away, 2 an exit was set.
 u32 helper_execute();
-/// (i32 kind, i64 a, i64 b, i64 result, i32 condition) -> 0 or 1.
+/// (i32 condition) -> 0 or 1, of the flags in `left_flags`.
 u32 helper_condition();
 
 }  // namespace jit

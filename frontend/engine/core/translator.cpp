@@ -29,13 +29,12 @@ void function_type(wasm::Writer& w, u8 result, Types... parameters) {
 
 }  // namespace
 
-u32 flags_of(u32 kind, u64 a, u64 b, u64 result) {
+static u32 flags_of_kind(u32 kind, u64 a, u64 b, u64 result) {
   const u32 size = 1u << (kind % 4);
   const u32 bits = 8 * size;
   const u64 sign = u64{1} << (bits - 1);
   const u64 mask = ones(size);
   u32 flags = 0;
-  if (FlagKind(kind / 4) == FlagKind::Bits) return u32(result);
   if (result == 0) flags |= FLAG_Z;
   if (result & sign) flags |= FLAG_S;
   if (!(__builtin_popcount(u32(result & 0xff)) & 1)) flags |= FLAG_P;
@@ -67,16 +66,6 @@ u32 flags_of(u32 kind, u64 a, u64 b, u64 result) {
       adjust(a, b);
       break;
     }
-    case FlagKind::Inc:
-      carry(b);
-      overflow(result == sign);
-      adjust(a, 1);
-      break;
-    case FlagKind::Dec:
-      carry(b);
-      overflow(result == sign - 1);
-      adjust(a, 1);
-      break;
     case FlagKind::Shl: {
       const bool out = (a >> (bits - b)) & 1;
       carry(out);
@@ -99,9 +88,37 @@ u32 flags_of(u32 kind, u64 a, u64 b, u64 result) {
     }
     case FlagKind::Core:
     case FlagKind::Logic:
-    case FlagKind::Bits:
       break;
   }
+  return flags;
+}
+
+static u32 step_flags(u32 step, u64 result) {
+  const u32 log = (step - 1) % 4;
+  const bool down = step > 4;
+  const u64 sign = u64{1} << ((8u << log) - 1);
+  u32 flags = flags_of_kind(u32(FlagKind::Logic) * 4 + log, 0, 0, result);
+  if (result == (down ? sign - 1 : sign)) flags |= FLAG_O;
+  if ((result & 15) == (down ? 15 : 0)) flags |= FLAG_A;
+  return flags;
+}
+
+static u32 turn_flags(u32 turn, u64 result) {
+  const u32 top = (8u << (turn - 1) % 4) - 1;
+  const bool right = turn > 4;
+  const bool carry = result >> (right ? top : 0) & 1;
+  const bool overflow = right ? (result >> top ^ result >> (top - 1)) & 1 : (result >> top ^ result) & 1;
+  return (carry ? FLAG_C : 0) | (overflow ? FLAG_O : 0);
+}
+
+u32 flags_of(const LeftFlags& left, u32 before) {
+  u32 flags = left.kind < 4 ? before : flags_of_kind(left.kind, left.a, left.b, left.result);
+  const auto turned = [&] {
+    if (left.turn) flags = (flags & ~(FLAG_C | FLAG_O)) | turn_flags(left.turn & ~kTurnLast, left.turn_result);
+  };
+  if (!(left.turn & kTurnLast)) turned();
+  if (left.step) flags = (flags & FLAG_C) | step_flags(left.step, left.step_result);
+  if (left.turn & kTurnLast) turned();
   return flags;
 }
 
@@ -116,9 +133,8 @@ u32 write_region(const Region& region, u8* bytes, u32 capacity) {
   u8 buffer[256];
   {
     Writer types(buffer, sizeof buffer);
-    types.number(2);  // in the order of HelperType
+    types.number(1);
     function_type(types, I32, I32);
-    function_type(types, I32, I32, I64, I64, I64, I32);
     section(w, 1, types);
   }
   {
@@ -140,7 +156,7 @@ u32 write_region(const Region& region, u8* bytes, u32 capacity) {
   {
     Writer functions(buffer, sizeof buffer);
     functions.number(1);
-    functions.number(TYPE_REGION);
+    functions.number(kFunctionType);
     section(w, 3, functions);
   }
   {

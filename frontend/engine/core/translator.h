@@ -12,32 +12,37 @@ bool floats_are_direct();
 /// Decodes at a guest address as the interpreter does (rip-relative made absolute). False: not executable, not there, no instruction.
 bool fetch_for_translation(u64 address, Insn&);
 
-/// What a translated function leaves of the flags: `kind` 0 means that they are as the core has them.
-struct LeftFlags {
-  u64 a, b, result;
-  u32 kind;
-};
-extern LeftFlags left_flags;
-
 /// Kinds of flags that are not computed yet: `kind = FlagKind * 4 + log2(operand size)`, at least 4.
 enum class FlagKind : u32 {
   Core,   // in the core
   Add,    // result = a + b
   Sub,    // result = a - b: sub, cmp, neg (a = 0)
   Logic,  // result
-  Inc,    // result; b: the carry before
-  Dec,
   Adc,    // result = a + b + carry
   Sbb,    // result = a - b - borrow
-  Shl,    // result = a << b; 0 < b < operand bits, or masked count beyond them for 8 and 16 bits
+  Shl,    // result = a << b; 0 < b < operand bits
   Shr,
   Sar,
   Imul,   // a * b
-  Bits,   // result is FLAG_* bits
 };
 
-/// The six flags (FLAG_*) of a kind.
-u32 flags_of(u32 kind, u64 a, u64 b, u64 result);
+/// What a translated function leaves of the flags: those of the last instruction that sets all, and over them what changed some since.
+struct LeftFlags {
+  u64 a, b, result;
+  u64 step_result, turn_result;
+  u32 kind;  // below 4: as the core has them
+  u32 step;  // the last inc or dec, which set all but the carry; 0: none
+  u32 turn;  // the last rotation, which set carry and overflow; 0: none
+};
+extern LeftFlags left_flags;
+
+constexpr u32 step_number(bool down, u32 log) { return 1 + log + 4 * down; }
+constexpr u32 turn_number(bool right, u32 log) { return 1 + log + 4 * right; }
+/// Added to `turn` when it was after the step.
+constexpr u32 kTurnLast = 16;
+
+/// The six flags (FLAG_*); `before`: what the core has.
+u32 flags_of(const LeftFlags& left, u32 before);
 
 /// Writes a whole module with one function into `bytes`; its size, or 0 when it does not fit.
 u32 write_region(const Region& region, u8* bytes, u32 capacity);
