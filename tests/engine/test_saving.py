@@ -1,4 +1,4 @@
-"""A machine that is saved and restored again and again with its programs running does as it would have done."""
+"""A machine that is saved and restored again and again with its programs running does as it would have."""
 
 from __future__ import annotations
 

@@ -154,10 +154,12 @@ static void descriptors(void) {
   timerfd_settime(t, 0, &spec, 0);
   double began = now();
   read(t, &value, 8);
-  printf("timer %lu after %d\n", value, now() - began >= 0.009);
+  uint64_t first = value;
+  printf("timer %d after %d\n", first >= 1 && first <= 1 + (now() - began) / 0.02, now() - began >= 0.009);
   usleep(70000);
   read(t, &value, 8);
-  printf("several %d\n", value >= 3 && value <= 5);
+  // On a busy machine more time may pass, never less.
+  printf("several %d\n", value + first >= 4 && value + first <= 1 + (now() - began) / 0.02);
   timerfd_gettime(t, &old);
   printf("interval %ld next %d\n", old.it_interval.tv_nsec, old.it_value.tv_nsec <= 20000000);
   memset(&spec, 0, sizeof spec);
