@@ -1,0 +1,184 @@
+"""One module of a suite run natively or in the engine, case by case, and what is remembered of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from tests.engine.commands import NODE, PATH, RUNNER
+
+TOO_SLOW = "too slow"
+LAST_WORDS = 1500
+
+
+@dataclass
+class Case:
+    outcome: str  # passed, failed, skipped, too slow, died
+    why: str = ""
+    seconds: float = 0.0
+
+
+@dataclass
+class Run:
+    """A module's cases. `ending` says why the rest of them is unknown."""
+
+    cases: dict[str, Case] = field(default_factory=dict)
+    ending: str = ""
+    seconds: float = 0.0
+
+    def passed(self) -> set[str]:
+        return {name for name, case in self.cases.items() if case.outcome == "passed"}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds by the clock."""
+
+    module: float
+    case: float
+
+
+def run(guest: list[str], variables: dict[str, str], limits: Limits, *, engine: bool) -> Run:
+    """Starts the guest program until every case has an outcome: after one that hangs or ends the program it
+    goes on with those that are left."""
+    result = Run()
+    started = time.monotonic()
+    while True:
+        left = limits.module - (time.monotonic() - started)
+        known = len(result.cases)
+        if left <= 0:
+            result.ending = TOO_SLOW
+            break
+        ending = _attempt(guest, variables, result, Limits(left, limits.case), engine=engine)
+        if not ending:
+            break
+        if len(result.cases) == known or ending.startswith("module"):
+            result.ending = ending.removeprefix("module ")
+            break
+    result.seconds = round(time.monotonic() - started, 1)
+    return result
+
+
+def _attempt(
+    guest: list[str], variables: dict[str, str], result: Run, limits: Limits, *, engine: bool
+) -> str:
+    """How the program ended; nothing when it said that it finished."""
+    with tempfile.TemporaryDirectory(prefix="suites-") as folder, tempfile.TemporaryFile() as errors:
+        environment = {
+            "PATH": PATH,
+            "LANG": "C.UTF-8",
+            "TZ": "UTC",
+            "TERM": "dumb",
+            "HOME": folder,
+            "TMPDIR": folder,
+            "USER": "root",
+            "SHELL": "/bin/bash",
+            **variables,
+        }
+        user = f"{os.getuid()}:{os.getgid()}"
+        before = [str(NODE), str(RUNNER), "--root", "/", "--cwd", folder, "--user", user, "--"]
+        command = [*guest] if not engine else [*before, *guest]
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,
+        )
+        try:
+            assert process.stdin is not None
+            process.stdin.write("\n".join(result.cases).encode())
+            process.stdin.close()
+            begun, ending = _follow(process, result, limits)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            code = process.wait()
+        if not ending:
+            return ""
+        if ending == "died":
+            errors.seek(0, os.SEEK_END)
+            errors.seek(max(0, errors.tell() - LAST_WORDS))
+            ending = f"died ({code}): {errors.read().decode(errors='replace').strip()}"
+        if begun and ending != "module too slow":
+            kind = TOO_SLOW if ending == TOO_SLOW else "died"
+            result.cases[begun] = Case(kind, ending)
+        return ending
+
+
+def _follow(process: subprocess.Popen[bytes], result: Run, limits: Limits) -> tuple[str, str]:
+    """Reads records; answers the case that had begun, and how it ended."""
+    assert process.stdout is not None
+    descriptor = process.stdout.fileno()
+    begun = ""
+    until = time.monotonic() + limits.module
+    last = time.monotonic()
+    rest = b""
+    while True:
+        now = time.monotonic()
+        if now >= until:
+            return begun, "module too slow"
+        if now - last >= limits.case:
+            return begun, TOO_SLOW
+        ready, _, _ = select.select([descriptor], [], [], min(until - now, limits.case - (now - last)))
+        if not ready:
+            continue
+        piece = os.read(descriptor, 1 << 16)
+        if not piece:
+            return begun, "died"
+        last = time.monotonic()
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            record = json.loads(line)
+            if "begin" in record:
+                begun = record["begin"]
+            elif "end" in record:
+                begun = ""
+                result.cases[record["end"]] = Case(record["outcome"], record["why"], record["seconds"])
+            else:
+                return "", ""
+
+
+class Results:
+    """What is known of a suite, in a file that is written after every module."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.native: dict[str, Run] = {}
+        self.engine: dict[str, Run] = {}
+        if path.is_file():
+            stored = json.loads(path.read_text())
+            self.native = {name: _restored(run) for name, run in stored["native"].items()}
+            self.engine = {name: _restored(run) for name, run in stored["engine"].items()}
+
+    def save(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(
+            {
+                "native": {name: asdict(run) for name, run in self.native.items()},
+                "engine": {name: asdict(run) for name, run in self.engine.items()},
+            }
+        )
+        part = self._path.with_suffix(".part")
+        part.write_text(text)
+        part.replace(self._path)
+
+
+def _restored(stored: dict[str, object]) -> Run:
+    cases = stored["cases"]
+    assert isinstance(cases, dict)
+    return Run(
+        {name: Case(**case) for name, case in cases.items()},
+        str(stored["ending"]),
+        float(str(stored["seconds"])),
+    )
