@@ -309,34 +309,38 @@ bool Emitter::push_base_condition(u8 pair) {
   if (kinds_.base == kUnknown || kinds_.base < 4) return false;
   const FlagKind kind = FlagKind(kinds_.base / 4);
   const u32 size = 1u << (kinds_.base % 4);
-  auto result = [&](bool sign) {
-    w.get(FLAG_RESULT_LOCAL);
-    if (sign) push_sign_extended(size);
+  const auto push_part = [&](u32 local, bool sign) {
+    w.get(local);
+    if (size == 4) w.op(I32_WRAP_I64);
+    else if (sign) push_sign_extended(size);
+    else mask_to(size);
   };
-  auto compare = [&](Op op, bool sign) {
-    w.get(FLAG_A_LOCAL);
-    if (sign) push_sign_extended(size);
-    w.get(FLAG_B_LOCAL);
-    if (sign) push_sign_extended(size);
-    w.op(op);
+  // Operations are i64's; i32's comparisons have the same order.
+  const auto compare = [&](Op op, bool sign, u32 a, u32 b) {
+    push_part(a, sign);
+    push_part(b, sign);
+    w.op(size == 4 ? Op(op - I64_EQ + I32_EQ) : op);
+  };
+  const auto result_is_zero = [&] {
+    push_part(FLAG_RESULT_LOCAL, true);
+    w.op(size == 4 ? I32_EQZ : I64_EQZ);
+    return true;
+  };
+  const auto compare_result = [&](Op op) {
+    push_part(FLAG_RESULT_LOCAL, true);
+    if (size == 4) w.constant32(0);
+    else w.constant(0);
+    w.op(size == 4 ? Op(op - I64_EQ + I32_EQ) : op);
+    return true;
   };
   if (kind == FlagKind::Imul && pair != CONDITION_ZERO && pair != CONDITION_SIGN) return false;
-  if (pair == CONDITION_SIGN) {
-    result(true);
-    w.constant(0);
-    w.op(I64_LT_S);
-    return true;
-  }
+  if (pair == CONDITION_SIGN) return compare_result(I64_LT_S);
   if (kind == FlagKind::Sub && pair != CONDITION_OVERFLOW && pair != CONDITION_PARITY) {
-    const Op unsigned_ops[] = {I64_EQ, I64_LT_U, I64_EQ, I64_LE_U, I64_EQ, I64_EQ, I64_LT_S, I64_LE_S};
-    compare(unsigned_ops[pair], pair >= CONDITION_LESS);
+    constexpr Op comparisons[] = {I64_EQ, I64_LT_U, I64_EQ, I64_LE_U, I64_EQ, I64_EQ, I64_LT_S, I64_LE_S};
+    compare(comparisons[pair], pair >= CONDITION_LESS, FLAG_A_LOCAL, FLAG_B_LOCAL);
     return true;
   }
-  if (pair == CONDITION_ZERO) {
-    result(false);
-    w.op(I64_EQZ);
-    return true;
-  }
+  if (pair == CONDITION_ZERO) return result_is_zero();
   if (kind == FlagKind::Logic) {
     switch (pair) {
       case CONDITION_OVERFLOW:
@@ -344,23 +348,16 @@ bool Emitter::push_base_condition(u8 pair) {
         w.constant32(0);
         return true;
       case CONDITION_BELOW_OR_EQUAL:
-        result(false);
-        w.op(I64_EQZ);
-        return true;
+        return result_is_zero();
       case CONDITION_LESS:
       case CONDITION_LESS_OR_EQUAL:
-        result(true);
-        w.constant(0);
-        w.op(pair == CONDITION_LESS ? I64_LT_S : I64_LE_S);
-        return true;
+        return compare_result(pair == CONDITION_LESS ? I64_LT_S : I64_LE_S);
       default:
         return false;
     }
   }
   if (pair == CONDITION_BELOW && kind == FlagKind::Add) {
-    w.get(FLAG_RESULT_LOCAL);
-    w.get(FLAG_A_LOCAL);
-    w.op(I64_LT_U);
+    compare(I64_LT_U, false, FLAG_RESULT_LOCAL, FLAG_A_LOCAL);
     return true;
   }
   return false;

@@ -120,31 +120,32 @@ void Emitter::leave_unless_harmless(const FloatOperation& operation) {
   leave_before_if();
 }
 
-/// Pushes i32: whether the scalar is a normal number, and not the smallest.
-void Emitter::push_is_ordinary(u32 local, bool wide) {
+/// Branches out of the innermost block unless the scalar is a normal number, and above the smallest ones.
+void Emitter::branch_unless_ordinary(u32 local, bool wide) {
+  // exponents 2 to the last but one of numbers
   w.get(local);
   if (wide) {
-    constexpr u64 least = (u64{1} << 53) + 2;  // without the sign bit, shifted out
     w.op(I64_REINTERPRET_F64);
-    w.constant(1);
-    w.op(I64_SHL);
-    w.constant(least);
-    w.op(I64_SUB);
-    w.constant(0xffe0000000000000 - least);
-    return w.op(I64_LT_U);
+    w.constant(52);
+    w.op(I64_SHR_U);
+    w.op(I32_WRAP_I64);
+  } else {
+    w.op(I32_REINTERPRET_F32);
+    w.constant32(23);
+    w.op(I32_SHR_U);
   }
-  constexpr u32 least = (1u << 24) + 2;
-  w.op(I32_REINTERPRET_F32);
-  w.constant32(1);
-  w.op(I32_SHL);
-  w.constant32(least);
+  const u32 exponents = wide ? 0x7ff : 0xff;
+  w.constant32(2);
   w.op(I32_SUB);
-  w.constant32(0xff000000 - least);
-  w.op(I32_LT_U);
+  w.constant32(exponents);
+  w.op(I32_AND);
+  w.constant32(exponents - 2);
+  w.op(I32_GE_U);
+  w.branch_if(0);
 }
 
-/// Pushes i32: whether the scalar is below the normal numbers, and not 0.
-void Emitter::push_is_denormal(u32 local, bool wide) {
+/// Branches out of the innermost block if the scalar is below the normal numbers, or the smallest, and not 0.
+void Emitter::branch_if_denormal(u32 local, bool wide) {
   w.get(local);
   if (wide) {
     w.op(I64_REINTERPRET_F64);
@@ -152,16 +153,20 @@ void Emitter::push_is_denormal(u32 local, bool wide) {
     w.op(I64_SHL);
     w.constant(1);
     w.op(I64_SUB);
-    w.constant((u64{1} << 53) - 1);
-    return w.op(I64_LT_U);
+    w.constant(53);
+    w.op(I64_SHR_U);
+    w.op(I64_EQZ);
+  } else {
+    w.op(I32_REINTERPRET_F32);
+    w.constant32(1);
+    w.op(I32_SHL);
+    w.constant32(1);
+    w.op(I32_SUB);
+    w.constant32(24);
+    w.op(I32_SHR_U);
+    w.op(I32_EQZ);
   }
-  w.op(I32_REINTERPRET_F32);
-  w.constant32(1);
-  w.op(I32_SHL);
-  w.constant32(1);
-  w.op(I32_SUB);
-  w.constant32((1u << 24) - 1);
-  w.op(I32_LT_U);
+  w.branch_if(0);
 }
 
 /// An ordinary result cannot come from infinities or NaNs, but from denormal operands. What an operation here has left is none.
@@ -175,9 +180,11 @@ void Emitter::emit_scalar_float(const Insn& insn, const FloatOperation& operatio
     w.byte(0);
   };
   if (from.kind == OperandKind::Memory) {
-    push_operand(insn, from);
-    if (!wide) w.op(I32_WRAP_I64);
-    w.op(wide ? F64_REINTERPRET_I64 : F32_REINTERPRET_I32);
+    find_address(insn);
+    leave_unless_direct(from.size, PAGE_READ);
+    w.get(ADDRESS);
+    w.op(I32_WRAP_I64);
+    w.memory(wide ? F64_LOAD : F32_LOAD, kGuestBase);
   } else {
     get_xmm(from.reg);
     lane(wide ? F64X2_EXTRACT_LANE : F32X4_EXTRACT_LANE);
@@ -189,19 +196,16 @@ void Emitter::emit_scalar_float(const Insn& insn, const FloatOperation& operatio
   w.get(b);
   w.byte(u8(wide ? 0xa0 + operation.op - 240 : 0x92 + operation.op - 228));
   w.set(result);
-  push_is_ordinary(result, wide);
-  w.op(I32_EQZ);
+  w.begin(BLOCK);
+  w.begin(BLOCK);
+  depth_ += 2;
+  branch_unless_ordinary(result, wide);
   u32& clean = wide ? clean_doubles_ : clean_singles_;
-  if (!(clean & 1u << to)) {
-    push_is_denormal(a, wide);
-    w.op(I32_OR);
-  }
-  if (from.kind == OperandKind::Memory || !(clean & 1u << from.reg)) {
-    push_is_denormal(b, wide);
-    w.op(I32_OR);
-  }
-  w.begin(IF);
-  ++depth_;
+  if (!(clean & 1u << to)) branch_if_denormal(a, wide);
+  if (from.kind == OperandKind::Memory || !(clean & 1u << from.reg)) branch_if_denormal(b, wide);
+  w.branch(1);
+  w.end();
+  --depth_;
   const u32 vectors[] = {VECTOR2, VECTOR, RESULT};
   for (u32 i = 0; i < 3; ++i) {
     w.get(a + i);

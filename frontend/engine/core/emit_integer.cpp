@@ -92,9 +92,21 @@ bool Emitter::emit_move(const Insn& insn) {
   }
 }
 
-/// Operands in T1 and SECOND, the result in T0, then everything is written. Flags come last: a store may leave the function before.
-void Emitter::finish_arithmetic(const Insn& insn, bool writes) {
-  mask_to(insn.operand_size);
+/// Operands are on the stack, and in T1 and SECOND for the flags; the result comes into T0, then everything is written. Flags come last:
+/// a store may leave the function before.
+void Emitter::finish_arithmetic(const Insn& insn, Op op, bool writes) {
+  if (insn.operand_size == 4) {
+    // i32's operations have the same order as i64's. The upper half is free: processors clear it.
+    w.set(T2);
+    w.op(I32_WRAP_I64);
+    w.get(T2);
+    w.op(I32_WRAP_I64);
+    w.op(op >= I64_ADD ? Op(op - I64_ADD + I32_ADD) : op);
+    w.op(I64_EXTEND_I32_U);
+  } else {
+    w.op(op);
+    mask_to(insn.operand_size);
+  }
   w.set(T0);
   if (writes) {
     w.get(T0);
@@ -107,14 +119,13 @@ bool Emitter::emit_arithmetic(const Insn& insn) {
   const u32 size = insn.operand_size;
   const Operand& to = insn.operands[0];
   auto binary = [&](Op op, bool writes) {
-    push_operand(insn, to);
+    push_unmasked(insn, to);
     w.set(T1);
-    push_operand(insn, insn.operands[1]);
+    push_unmasked(insn, insn.operands[1]);
     w.set(SECOND);
     w.get(T1);
     w.get(SECOND);
-    w.op(op);
-    finish_arithmetic(insn, writes);
+    finish_arithmetic(insn, op, writes);
     return true;
   };
   auto with_carry = [&](Op op) {
@@ -127,17 +138,13 @@ bool Emitter::emit_arithmetic(const Insn& insn) {
     w.op(op);
     push_condition(2);
     w.op(I64_EXTEND_I32_U);
-    w.op(op);
-    finish_arithmetic(insn, true);
+    finish_arithmetic(insn, op, true);
     return true;
   };
   auto step = [&](Op op) {
-    push_operand(insn, to);
-    w.set(T1);
-    w.get(T1);
+    push_unmasked(insn, to);
     w.constant(1);
-    w.op(op);
-    finish_arithmetic(insn, true);
+    finish_arithmetic(insn, op, true);
     return true;
   };
   switch (insn.mnemonic) {
@@ -164,13 +171,12 @@ bool Emitter::emit_arithmetic(const Insn& insn) {
     case Mnemonic::Dec:
       return step(I64_SUB);
     case Mnemonic::Neg:
-      push_operand(insn, to);
+      push_unmasked(insn, to);
       w.set(SECOND);
       w.constant(0);
       w.tee(T1);
       w.get(SECOND);
-      w.op(I64_SUB);
-      finish_arithmetic(insn, true);
+      finish_arithmetic(insn, I64_SUB, true);
       return true;
     case Mnemonic::Imul: {
       const bool three = insn.operand_count == 3;
@@ -182,8 +188,7 @@ bool Emitter::emit_arithmetic(const Insn& insn) {
       w.set(SECOND);
       w.get(T1);
       w.get(SECOND);
-      w.op(I64_MUL);
-      finish_arithmetic(insn, true);
+      finish_arithmetic(insn, I64_MUL, true);
       return true;
     }
     default:
@@ -205,10 +210,10 @@ bool Emitter::emit_shift(const Insn& insn) {
       op = I64_SHR_S;
       break;
     case Mnemonic::Rol:
-      op = size == 8 ? I64_ROTL : I32_ROTL;
+      op = I64_ROTL;
       break;
     case Mnemonic::Ror:
-      op = size == 8 ? I64_ROTR : I32_ROTR;
+      op = I64_ROTR;
       break;
     default:
       return false;
@@ -216,21 +221,18 @@ bool Emitter::emit_shift(const Insn& insn) {
   push_operand(insn, insn.operands[0]);
   if (op == I64_SHR_S) push_sign_extended(size);
   w.set(T1);
+  const u32 most = size == 8 ? 63 : 31;
   if (insn.operands[1].kind == OperandKind::Immediate) {
-    w.constant(insn.immediate & (size == 8 ? 63 : 31));
+    w.constant(insn.immediate & most);
   } else {
     push_operand(insn, insn.operands[1]);
-    w.constant(size == 8 ? 63 : 31);
+    w.constant(most);
     w.op(I64_AND);
   }
   w.set(SECOND);
   w.get(T1);
-  if (op == I32_ROTL || op == I32_ROTR) w.op(I32_WRAP_I64);
   w.get(SECOND);
-  if (op == I32_ROTL || op == I32_ROTR) w.op(I32_WRAP_I64);
-  w.op(op);
-  if (op == I32_ROTL || op == I32_ROTR) w.op(I64_EXTEND_I32_U);
-  finish_arithmetic(insn, true);
+  finish_arithmetic(insn, op, true);
   return true;
 }
 

@@ -169,6 +169,11 @@ void Emitter::push_operand(const Insn& insn, const Operand& operand) {
   }
 }
 
+void Emitter::push_unmasked(const Insn& insn, const Operand& operand) {
+  if (operand.kind == OperandKind::Gpr) return get_register(operand.reg);
+  push_operand(insn, operand);
+}
+
 void Emitter::pop_operand(const Operand& operand) {
   switch (operand.kind) {
     case OperandKind::Gpr:

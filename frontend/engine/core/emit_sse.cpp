@@ -144,6 +144,14 @@ void Emitter::emit_part_move(const Insn& insn) {
     w.simd(Simd(op));
     w.byte(0);
   };
+  if (is_xmm(to) && is_memory(from)) {
+    find_address(insn);
+    leave_unless_direct(size, PAGE_READ);
+    w.get(ADDRESS);
+    w.op(I32_WRAP_I64);
+    w.memory(size == 4 ? V128_LOAD32_ZERO : V128_LOAD64_ZERO, kGuestBase);
+    return set_xmm(to.reg);
+  }
   if (is_xmm(to)) {
     if (scalar && is_xmm(from)) {
       get_xmm(to.reg);

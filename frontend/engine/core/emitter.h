@@ -104,7 +104,7 @@ class Emitter {
   bool emit_shift(const Insn& insn);
   bool emit_conditional(const Insn& insn);
   bool emit_stack(const Insn& insn);
-  void finish_arithmetic(const Insn& insn, bool writes);
+  void finish_arithmetic(const Insn& insn, wasm::Op op, bool writes);
   bool emit_sse(const Insn& insn);
   void emit_part_move(const Insn& insn);
   void emit_float(const Insn& insn);
@@ -114,8 +114,8 @@ class Emitter {
   void pop_vector(const Insn& insn, const Operand& operand);
   void emit_scalar_float(const Insn& insn, const FloatOperation& operation);
   void leave_unless_harmless(const FloatOperation& operation);
-  void push_is_ordinary(u32 local, bool wide);
-  void push_is_denormal(u32 local, bool wide);
+  void branch_unless_ordinary(u32 local, bool wide);
+  void branch_if_denormal(u32 local, bool wide);
   void take_magnitude(u32 local, u32 into, bool wide);
   void push_is_normal(u32 local, bool wide, bool rounded = false);
   void push_is_zero(u32 local, bool wide);
@@ -127,6 +127,8 @@ class Emitter {
   void set_register(u8 number);
   /// Pushes the operand's value, zero-extended to 64 bits. Leaves a memory operand's address in ADDRESS.
   void push_operand(const Insn& insn, const Operand& operand);
+  /// The same, but bits above the operand's mean nothing.
+  void push_unmasked(const Insn& insn, const Operand& operand);
   /// Pops a zero-extended value into the operand; a memory operand's address is in ADDRESS.
   void pop_operand(const Operand& operand);
   /// Leaves the memory operand's address in ADDRESS.

@@ -34,6 +34,11 @@ static u32 flags_of_kind(u32 kind, u64 a, u64 b, u64 result) {
   const u32 bits = 8 * size;
   const u64 sign = u64{1} << (bits - 1);
   const u64 mask = ones(size);
+  const FlagKind flag_kind = FlagKind(kind / 4);
+  if (flag_kind != FlagKind::Sar && flag_kind != FlagKind::Imul) {
+    a &= mask;
+    b &= mask;
+  }
   u32 flags = 0;
   if (result == 0) flags |= FLAG_Z;
   if (result & sign) flags |= FLAG_S;
@@ -41,7 +46,7 @@ static u32 flags_of_kind(u32 kind, u64 a, u64 b, u64 result) {
   auto carry = [&](bool on) { flags |= on ? FLAG_C : 0; };
   auto overflow = [&](bool on) { flags |= on ? FLAG_O : 0; };
   auto adjust = [&](u64 x, u64 y) { flags |= (x ^ y ^ result) & 0x10 ? FLAG_A : 0; };
-  switch (FlagKind(kind / 4)) {
+  switch (flag_kind) {
     case FlagKind::Add:
       carry(result < a);
       overflow((a ^ result) & (b ^ result) & sign);

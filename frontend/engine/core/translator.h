@@ -28,7 +28,8 @@ enum class FlagKind : u32 {
 
 /// What a translated function leaves of the flags: those of the last instruction that sets all, and over them what changed some since.
 struct LeftFlags {
-  u64 a, b, result;
+  u64 a, b;  // their bits above the operation's mean nothing; sign-extended for Sar and Imul
+  u64 result;
   u64 step_result, turn_result;
   u32 kind;  // below 4: as the core has them
   u32 step;  // the last inc or dec, which set all but the carry; 0: none

@@ -24,6 +24,8 @@ enum Op : u8 {
   LOCAL_TEE = 0x22,
   I32_LOAD = 0x28,
   I64_LOAD = 0x29,
+  F32_LOAD = 0x2a,
+  F64_LOAD = 0x2b,
   I32_LOAD8_U = 0x2d,
   I64_LOAD8_S = 0x30,
   I64_LOAD8_U = 0x31,
@@ -43,6 +45,7 @@ enum Op : u8 {
   I32_NE = 0x47,
   I32_LT_S = 0x48,
   I32_LT_U = 0x49,
+  I32_GE_U = 0x4f,
   I64_EQZ = 0x50,
   I64_EQ = 0x51,
   I64_NE = 0x52,
@@ -115,6 +118,8 @@ enum Simd : u16 {
   V128_ANDNOT = 79,
   V128_OR = 80,
   V128_XOR = 81,
+  V128_LOAD32_ZERO = 92,
+  V128_LOAD64_ZERO = 93,
   I8X16_BITMASK = 100,
 };
 
