@@ -7,18 +7,21 @@ from uuid import UUID
 
 from django.conf import settings
 from django.urls import reverse
+from pydantic import TypeAdapter
 
 from sessions.access import get_vm
 from sessions.devices import Device, DeviceName, device_of
 from sessions.models import VM, Snapshot
 from sessions.schemas import (
     DeviceOut,
+    LinuxOut,
     Located,
     MachineOut,
     OpenDescriptor,
     OpenImage,
     OpenSnapshot,
     OpenVM,
+    PcOut,
 )
 from storage.leaf_packs import is_served_elsewhere, queue_packs
 from storage.walk import locate
@@ -27,6 +30,7 @@ from webvm.accounts.models import User
 from webvm.errors import InvalidInput, NotFound
 
 BLOCKS_PER_LEAF = 1024
+_MACHINE: TypeAdapter[PcOut | LinuxOut] = TypeAdapter(MachineOut)
 
 
 def describe_vm(user: User, vm_id: UUID, snapshot_id: UUID | None = None) -> OpenDescriptor:
@@ -39,7 +43,7 @@ def describe_vm(user: User, vm_id: UUID, snapshot_id: UUID | None = None) -> Ope
         snapshot=None
         if snapshot is None
         else OpenSnapshot(id=snapshot.pk, message=snapshot.message, created_at=snapshot.created_at),
-        machine=MachineOut(**version.machine),
+        machine=_MACHINE.validate_python(version.machine),
         disk=_device_out(device_of(vm, snapshot, "disk")),
         # An image without a warm snapshot boots from its disk.
         memory=_device_out(device_of(vm, snapshot, "memory")) if snapshot or version.memory_root else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from django.conf import settings
@@ -210,8 +210,10 @@ class Blob(Schema):
     chunks: list[str]
 
 
-class MachineOut(Schema):
-    kind: str
+class PcOut(Schema):
+    """An emulated PC."""
+
+    kind: Literal["pc"]
     memory_mib: int
     vga_memory_mib: int
     cmdline: str
@@ -219,6 +221,17 @@ class MachineOut(Schema):
     vga_bios: Blob
     kernel: Blob
     initrd: Blob
+
+
+class LinuxOut(Schema):
+    """Our own engine: Linux programs without a kernel."""
+
+    kind: Literal["linux"]
+    memory_mib: int
+    terminals: int = Field(description="Consoles: /dev/ttyS0 and so on")
+
+
+MachineOut = Annotated[PcOut | LinuxOut, Field(discriminator="kind")]
 
 
 class DeviceOut(Schema):

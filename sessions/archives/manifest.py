@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import struct
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -11,28 +10,19 @@ from ninja import Schema
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 
 from sessions.archives.errors import ArchiveVersion, BadArchive
+from sessions.archives.machines import BLOCKS_PER_MIB, MachinePart, Strict, layout_of, machine_of
 from sessions.devices import device_of
 from sessions.models import Snapshot
 from sessions.names import clean_message, clean_name
 from sessions.thumbnails import decode_thumbnail
 from storage.codec import BLOCK
 from storage.devices import read_bytes
-from storage.models import ImageVersion
 from webvm.errors import InvalidInput
 
 FORMAT = "webvm-machine"
 VERSION: Literal[1] = 1
 MAX_MANIFEST_BYTES = 1 << 20
 MEMBERS = ("manifest.json", "disk.raw", "memory.raw", "digests.json")
-BLOCKS_PER_MIB = (1 << 20) // BLOCK
-# The device state's header, see frontend/src/machine/pc/state.ts: magic, layout version, bytes of RAM and of
-# VGA memory.
-STATE_HEADER = struct.Struct("<4sIII")
-STATE_MAGIC = b"WVPC"
-# Layouts that this version's machine can resume.
-LAYOUTS = (1,)
-
-Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Root = Annotated[str, Field(pattern="^([0-9a-f]{64})?$")]
 Blocks = Annotated[int, Field(ge=1, le=1 << 31)]
 
@@ -40,28 +30,6 @@ Blocks = Annotated[int, Field(ge=1, le=1 << 31)]
 def _one_line(text: str) -> str:
     """Without what cannot be shown on one line."""
     return "".join(char for char in text if char.isprintable())
-
-
-class Strict(Schema):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class BlobPart(Strict):
-    size: Annotated[int, Field(ge=0)]
-    chunks: list[Digest]
-
-
-class MachinePart(Strict):
-    """An image version's machine: an archive fits where all of it is the same."""
-
-    kind: str
-    memory_mib: Annotated[int, Field(ge=1, le=1 << 20)]
-    vga_memory_mib: Annotated[int, Field(ge=1, le=1 << 10)]
-    cmdline: str
-    bios: BlobPart
-    vga_bios: BlobPart
-    kernel: BlobPart
-    initrd: BlobPart
 
 
 class ImagePart(Strict):
@@ -92,7 +60,7 @@ class Manifest(Strict):
     version: Literal[1]
     name: str
     image: ImagePart
-    machine: MachinePart
+    machine: Annotated[MachinePart, Field(discriminator="kind")]
     disk: DiskPart
     memory: MemoryPart
     snapshot: SnapshotPart
@@ -113,7 +81,8 @@ def describe_snapshot(snapshot: Snapshot) -> Manifest:
     vm = snapshot.vm
     version = vm.image_version
     disk, memory = device_of(vm, snapshot, "disk"), device_of(vm, snapshot, "memory")
-    ram_blocks = version.machine["memory_mib"] * BLOCKS_PER_MIB
+    machine = machine_of(version)
+    ram_blocks = machine.memory_mib * BLOCKS_PER_MIB
     header = b"".join(
         read_bytes(memory.root, memory.home, memory.blocks, ram_blocks * BLOCK, ram_blocks * BLOCK + BLOCK)
     )
@@ -128,24 +97,12 @@ def describe_snapshot(snapshot: Snapshot) -> Manifest:
             disk_root=version.disk_root,
             memory_root=version.memory_root,
         ),
-        machine=machine_of(version),
+        machine=machine,
         disk=DiskPart(blocks=disk.blocks, root=disk.root),
-        memory=MemoryPart(blocks=memory.blocks, root=memory.root, layout=layout_of(header)),
+        memory=MemoryPart(blocks=memory.blocks, root=memory.root, layout=layout_of(machine, header)),
         snapshot=SnapshotPart(name=snapshot.name, message=snapshot.message, created_at=snapshot.created_at),
         thumbnail=base64.b64encode(snapshot.thumbnail).decode("ascii") if snapshot.thumbnail else None,
     )
-
-
-def machine_of(version: ImageVersion) -> MachinePart:
-    return MachinePart.model_validate({name: version.machine[name] for name in MachinePart.model_fields})
-
-
-def layout_of(header: bytes) -> int | None:
-    """The layout version in the first block of a device state; None where there is none."""
-    if len(header) < STATE_HEADER.size:
-        return None
-    magic, layout, _, _ = STATE_HEADER.unpack_from(header)
-    return int(layout) if magic == STATE_MAGIC else None
 
 
 def parse_manifest(raw: bytes) -> Manifest:

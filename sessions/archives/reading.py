@@ -13,17 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from sessions.archives.errors import ArchiveDamaged, BadArchive, BadMemory, ImageMissing
 from sessions.archives.export import PieceDigest
-from sessions.archives.manifest import (
-    BLOCKS_PER_MIB,
-    LAYOUTS,
-    MAX_MANIFEST_BYTES,
-    MEMBERS,
-    STATE_HEADER,
-    STATE_MAGIC,
-    Manifest,
-    machine_of,
-    parse_manifest,
-)
+from sessions.archives.machines import BLOCKS_PER_MIB, STATE_FORMATS, STATE_HEADER, can_resume, machine_of
+from sessions.archives.manifest import MAX_MANIFEST_BYTES, MEMBERS, Manifest, parse_manifest
 from storage.codec import BLOCK, CHUNK_BYTES, MAX_WINDOW_BYTES, digest_of
 from storage.devices import LEAF_BYTES
 from storage.models import ImageVersion
@@ -191,18 +182,18 @@ def _checked_memory(reader: ArchiveReader, manifest: Manifest) -> Iterator[bytes
     """The memory's parts; its device state must be one that the machine of this site can resume."""
     machine = manifest.machine
     at = machine.memory_mib * BLOCKS_PER_MIB * BLOCK
-    wanted = {
-        (STATE_MAGIC, layout, machine.memory_mib << 20, machine.vga_memory_mib << 20) for layout in LAYOUTS
-    }
-    if manifest.memory.layout not in LAYOUTS or at + BLOCK > manifest.memory.blocks * BLOCK:
+    layouts = STATE_FORMATS[machine.kind].layouts
+    if manifest.memory.layout not in layouts or at + BLOCK > manifest.memory.blocks * BLOCK:
         raise BadMemory
     for start, raw in zip(
         range(0, manifest.memory.blocks * BLOCK, LEAF_BYTES),
         reader.device(MEMBERS[2], manifest.memory.blocks * BLOCK),
         strict=True,
     ):
-        if start <= at < start + len(raw) and STATE_HEADER.unpack_from(raw, at - start) not in wanted:
-            raise BadMemory
+        if start <= at < start + len(raw):
+            header = bytes(raw[at - start : at - start + STATE_HEADER.size])
+            if not can_resume(machine, header):
+                raise BadMemory
         yield raw
 
 

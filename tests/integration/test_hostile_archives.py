@@ -11,13 +11,16 @@ import zstandard
 from asgiref.sync import sync_to_async
 from django.conf import LazySettings
 
-from sessions.archives.manifest import LAYOUTS
+from sessions.archives.machines import STATE_FORMATS
 from storage.codec import BLOCK
 from tests.support.archives import (
+    LINUX_STATE,
+    PC_STATE,
     Members,
     World,
     info,
     job_of,
+    linux_state_header,
     make_world,
     members_of,
     pack,
@@ -130,7 +133,7 @@ HOSTILE: dict[str, tuple[str, Callable[[Members], bytes]]] = {
         lambda m: rebuilt(m, lambda man: man["disk"].update(blocks=1 << 31)),
     ),
     "no device state": ("bad_memory", lambda m: of_memory(m, bytes(BLOCK))),
-    "a later layout": ("bad_memory", lambda m: of_memory(m, state_header(layout=LAYOUTS[-1] + 1))),
+    "a later layout": ("bad_memory", lambda m: of_memory(m, state_header(layout=PC_STATE.layouts[-1] + 1))),
     "a memory of another size": ("bad_memory", lambda m: of_memory(m, state_header(ram_mib=64))),
     "a layout that nobody knows": (
         "bad_memory",
@@ -152,6 +155,27 @@ async def test_what_is_wrong_is_said_and_changes_nothing(world: World, what: str
     assert not list(world.spool.glob("*"))
 
 
+HOSTILE_LINUX: dict[str, bytes] = {
+    "no device state": bytes(BLOCK),
+    "the state of a PC": state_header(),
+    "a later layout": linux_state_header(layout=LINUX_STATE.layouts[-1] + 1),
+    "a memory of another size": linux_state_header(memory_mib=64),
+    "no text": linux_state_header(text_bytes=0),
+    "a text of gigabytes": linux_state_header(text_bytes=1 << 31),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE_LINUX)
+async def test_the_state_of_a_linux_machine_is_looked_at(
+    settings: LazySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    world = await sync_to_async(make_world)(settings, tmp_path, monkeypatch, "linux")
+    _, answer = await post(world.token, of_memory(members_of(world.archive), HOSTILE_LINUX[what]))
+    assert answer["error_code"] == "bad_memory"
+    status, _ = await post(world.token, world.archive)
+    assert status == 202
+
+
 async def test_an_image_that_is_missing_is_named(world: World) -> None:
     archive = rebuilt(
         members_of(world.archive),
@@ -165,9 +189,16 @@ async def test_an_image_that_is_missing_is_named(world: World) -> None:
     assert "<i>Other</i> Linux, version 3 (other)" in answer["error"]
 
 
-def test_the_layout_is_the_client_s() -> None:
-    source = ROOT.joinpath("frontend/src/machine/pc/state.ts").read_text(encoding="utf-8")
-    assert f"LAYOUT_VERSION = {LAYOUTS[-1]};" in source
+@pytest.mark.parametrize(
+    ("kind", "path", "name"),
+    [
+        ("pc", "frontend/src/machine/pc/state.ts", "LAYOUT_VERSION"),
+        ("linux", "frontend/engine/linux/state/state.ts", "LAYOUT"),
+    ],
+)
+def test_the_layout_is_the_client_s(kind: str, path: str, name: str) -> None:
+    source = ROOT.joinpath(path).read_text(encoding="utf-8")
+    assert f"{name} = {STATE_FORMATS[kind].layouts[-1]};" in source
 
 
 async def test_a_disk_of_many_gigabytes_has_its_size_in_a_pax_header(world: World) -> None:

@@ -42,9 +42,14 @@ pytestmark = pytest.mark.django_db(transaction=True)
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def world(settings: LazySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    return make_world(settings, tmp_path, monkeypatch)
+@pytest.fixture(params=["pc"])
+def world(
+    request: pytest.FixtureRequest,
+    settings: LazySettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> World:
+    return make_world(settings, tmp_path, monkeypatch, request.param)
 
 
 def device_bytes(snapshot: Snapshot, name: str, blocks: int) -> bytes:
@@ -53,6 +58,7 @@ def device_bytes(snapshot: Snapshot, name: str, blocks: int) -> bytes:
     )
 
 
+@pytest.mark.parametrize("world", ["pc", "linux"], indirect=True)
 async def test_it_works(world: World) -> None:
     status, answer = await post(world.token, world.archive)
     assert status == 202, answer

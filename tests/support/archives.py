@@ -18,7 +18,7 @@ from django.conf import LazySettings
 
 from sessions.actions.vms import create_vm
 from sessions.archives.export import archive_parts
-from sessions.archives.manifest import LAYOUTS, STATE_HEADER, STATE_MAGIC
+from sessions.archives.machines import STATE_FORMATS, STATE_HEADER
 from sessions.models import VM, ImportJob, Snapshot
 from sessions.tasks import import_archive
 from storage.codec import BLOCK, CHUNK_BYTES
@@ -33,15 +33,24 @@ from tests.support.machines import (
 )
 from webvm.accounts.models import Tenant
 
+PC_STATE = STATE_FORMATS["pc"]
+LINUX_STATE = STATE_FORMATS["linux"]
 
-def state_header(ram_mib: int = 1, vga_mib: int = 2, layout: int = LAYOUTS[0]) -> bytes:
-    return STATE_HEADER.pack(STATE_MAGIC, layout, ram_mib << 20, vga_mib << 20).ljust(BLOCK, b"\0")
+
+def state_header(ram_mib: int = 1, vga_mib: int = 2, layout: int = PC_STATE.layouts[0]) -> bytes:
+    return STATE_HEADER.pack(PC_STATE.magic, layout, ram_mib << 20, vga_mib << 20).ljust(BLOCK, b"\0")
+
+
+def linux_state_header(
+    memory_mib: int = 1, text_bytes: int = 100, layout: int = LINUX_STATE.layouts[0]
+) -> bytes:
+    return STATE_HEADER.pack(LINUX_STATE.magic, layout, text_bytes, memory_mib * 256).ljust(BLOCK, b"\0")
 
 
 class World:
-    def __init__(self, spool: Path) -> None:
+    def __init__(self, spool: Path, kind: str = "pc") -> None:
         self.spool = spool
-        self.version, image = make_image()
+        self.version, image = make_image(kind=kind)
         self.machine = image.copy()
         self.ada, self.bob = make_user("ada@example.org"), make_user("bob@example.org")
         self.token = make_token(self.bob)
@@ -49,7 +58,8 @@ class World:
         scattered = {number: block(f"changed {number}") for number in range(3, 1400, 70)}
         bring(self.vm.tenant, self.machine, self.machine.disk.write(scattered))
         # The page cache: pages that are blocks of the disk.
-        pages = {256: state_header(), 20: block("tiny disk 1500"), 21: scattered[73], 22: block("its own")}
+        header = state_header() if kind == "pc" else linux_state_header()
+        pages = {256: header, 20: block("tiny disk 1500"), 21: scattered[73], 22: block("its own")}
         bring(self.vm.tenant, self.machine, self.machine.memory.write(pages))
         self.snapshot = save(self.vm, self.machine, "one", self.ada)
         self.archive = b"".join(archive_parts(Snapshot.objects.get(pk=self.snapshot.pk)))
@@ -65,11 +75,13 @@ class World:
         return VM.objects.count(), Snapshot.objects.count(), chunks, self.tenant.used_bytes, files
 
 
-def make_world(settings: LazySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+def make_world(
+    settings: LazySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str = "pc"
+) -> World:
     """With a spool folder of its own and a worker that is this process."""
     settings.SPOOL_DIR = tmp_path / "spool"
     monkeypatch.setattr(import_archive, "delay", import_archive)  # in this process, at once
-    return World(tmp_path / "spool")
+    return World(tmp_path / "spool", kind)
 
 
 async def post(

@@ -112,27 +112,25 @@ def image_machine(slug: str = "tiny") -> Machine:
 
 
 def make_image(
-    slug: str = "tiny", title: str = "Tiny Linux", machine: Machine | None = None
+    slug: str = "tiny", title: str = "Tiny Linux", machine: Machine | None = None, kind: str = "pc"
 ) -> tuple[ImageVersion, Machine]:
     """A published image whose disk and memory have a few blocks, in the store and in the database. `machine`:
-    not the usual content.
+    not the usual content; `kind`: of machine.
     """
     machine = machine or image_machine(slug)
     kernel = b"kernel of " + slug.encode()
     upload(None, [*machine.disk.chunks.values(), *machine.memory.chunks.values(), kernel])
     blob = {"size": len(kernel), "chunks": [digest_of(kernel)]}
+    own: dict[str, Any] = {"terminals": 4}
+    if kind == "pc":
+        blobs = dict.fromkeys(("bios", "vga_bios", "kernel", "initrd"), blob)
+        own = {"vga_memory_mib": 2, "cmdline": "console=ttyS0", **blobs}
     image, _ = Image.objects.get_or_create(slug=slug, defaults={"title": title})
     version = ImageVersion.objects.create(
         image=image,
         number=image.versions.count() + 1,
         recipe="# tiny",
-        machine={
-            "kind": "pc",
-            "memory_mib": 1,
-            "vga_memory_mib": 2,
-            "cmdline": "console=ttyS0",
-            **dict.fromkeys(("bios", "vga_bios", "kernel", "initrd"), blob),
-        },
+        machine={"kind": kind, "memory_mib": 1, **own},
         disk_root=machine.disk.root,
         disk_blocks=DISK_BLOCKS,
         memory_root=machine.memory.root,

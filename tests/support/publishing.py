@@ -31,6 +31,9 @@ prompt = '# '
 configure = ["true"]
 rehearse = ["gcc --version", "vim --version"]
 """
+LINUX_RECIPE = RECIPE.replace("suite =", 'machine = "linux"\nsuite =').replace(
+    "[boot]", "terminals = 2\n[boot]"
+)
 
 # What node runs in the place of the machine. `behaviour.json` beside it says how.
 PROGRAM = """
@@ -77,6 +80,12 @@ class Workshop:
     def behave(self, **changes: Any) -> None:
         behaviour = {"memory": [0, 3, 4, 1024, 16384, 24000], "trace": [7, 0, 3, 200, 7]}
         (self.folder / "behaviour.json").write_text(json.dumps(behaviour | changes))
+
+    def spec(self) -> dict[str, Any]:
+        """What the headless program was told the last time."""
+        [path] = (self.folder / "cache" / "booted").glob("*/out/spec.json")
+        spec: dict[str, Any] = json.loads(path.read_text())
+        return spec
 
     @property
     def boots(self) -> int:

@@ -23,7 +23,7 @@ from tests.integration.publishing.steps import (
     version_of,
 )
 from tests.support.faulty_store import FaultyChunkStore, full_after
-from tests.support.publishing import RECIPE, Workshop
+from tests.support.publishing import LINUX_RECIPE, RECIPE, Workshop
 from webvm.accounts.models import AuditEntry, User
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -89,6 +89,13 @@ class TestProduct:
             assert raw == name.encode() * 60_000
             assert blob["size"] == len(raw)
             assert all(len(public(digest)) == CHUNK_BYTES for digest in blob["chunks"][:-1])
+
+    def test_a_linux_machine_has_neither(self, workshop: Workshop) -> None:
+        version = version_of(publish(LINUX_RECIPE))
+        assert version.machine == {"kind": "linux", "memory_mib": 64, "terminals": 2}
+        assert version.memory_blocks == 64 * 256 + 8192
+        assert workshop.spec().keys().isdisjoint({"kernel", "initrd", "bios", "vga_bios"})
+        assert workshop.spec()["machine"] == version.machine
 
     def test_it_is_written_down_who_published(self, admin: User, sent: list[str]) -> None:
         job = start_publish(RECIPE, acting_user=admin)
