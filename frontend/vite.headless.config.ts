@@ -1,4 +1,4 @@
-/** Builds the machine for Node: frontend/dist-node/headless.js, with v86's wasm beside it. */
+/** Builds the machines for Node: frontend/dist-node/headless.js, with their wasm beside it. */
 
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -7,15 +7,18 @@ import { defineConfig, type Plugin } from "vite";
 
 const v86 = join(dirname(createRequire(import.meta.url).resolve("v86")), "..");
 
+const WASM = {
+  "v86.wasm": join(v86, "build", "v86.wasm"),
+  "core.wasm": join(import.meta.dirname, "dist-engine", "core.wasm"),
+};
+
 function emitWasm(): Plugin {
   return {
-    name: "emit-v86-wasm",
+    name: "emit-wasm",
     generateBundle() {
-      this.emitFile({
-        type: "asset",
-        fileName: "v86.wasm",
-        source: readFileSync(join(v86, "build", "v86.wasm")),
-      });
+      for (const [fileName, path] of Object.entries(WASM)) {
+        this.emitFile({ type: "asset", fileName, source: readFileSync(path) });
+      }
     },
   };
 }

@@ -57,7 +57,8 @@ export class Machine {
   readonly vfs: Vfs;
   readonly io: IoMachine;
 
-  constructor(host: Host, vfs: Vfs, module: WebAssembly.Module) {
+  /** `terminals`: how many ttyS it has. */
+  constructor(host: Host, vfs: Vfs, module: WebAssembly.Module, terminals?: number) {
     this.vfs = vfs;
     const calls = composeCalls(
       clockCalls,
@@ -83,7 +84,7 @@ export class Machine {
     );
     this.kernel = new LinuxKernel(host, { openExecutable: findExecutable }, module, calls);
     mountKernelFiles(vfs, this.kernel);
-    this.io = installDevices(this.kernel, vfs);
+    this.io = installDevices(this.kernel, vfs, terminals);
   }
 
   private walker(): Walker {

@@ -35,7 +35,7 @@ export class FakeMachine extends Emitter<ClientEvents> implements MachineClient 
   }
 
   prints(text: string): void {
-    this.emit("console", new TextEncoder().encode(text));
+    this.emit("console", new TextEncoder().encode(text), 0);
   }
 
   agentSays(line: string): void {

@@ -26,7 +26,7 @@ class Scripted extends Emitter<MachineEvents> {
   }
 
   say(text: string): void {
-    this.emit("console", Buffer.from(text));
+    this.emit("console", Buffer.from(text), 0);
   }
 }
 

@@ -37,7 +37,8 @@ export class Guest {
     output: GuestOutput,
     private readonly deadline: number,
   ) {
-    machine.on("console", (bytes) => {
+    machine.on("console", (bytes, terminal) => {
+      if (terminal !== 0) return;
       const text = this.decoder.decode(bytes, { stream: true });
       this.text = (this.text + text).slice(-KEPT);
       this.lastOutput = performance.now();

@@ -6,9 +6,9 @@
  *
  * The spec:
  *
- *     {"machine": {"kind": "pc", "memory_mib", "vga_memory_mib", "cmdline"},
+ *     {"machine": {"kind": "pc", "memory_mib", "vga_memory_mib", "cmdline"} or {"kind": "linux", "memory_mib", "terminals"},
  *      "disk": path of the raw image, changed in place,
- *      "bios", "vga_bios", "kernel", "initrd": paths,
+ *      "bios", "vga_bios", "kernel", "initrd": paths, of a pc only,
  *      "prompt": regular expression that the serial console shows when the machine is up,
  *      "configure": [shell commands run through the guest's agent, in order],
  *      "settle": [commands just before the warm snapshot],
@@ -21,26 +21,28 @@
  * Outputs in `out`, complete when "done" was written: `memory.numbers` (u32 little endian, ascending), `memory.blocks` (4 KiB each, in
  * that order), `trace.json` (256 KiB chunk numbers of the disk in order of first read by a cold boot), `trails.json` (for each
  * of `rehearse`, the chunk numbers that it read first, in that order), `result.json`
- * ({times: {step: ms}, capture: {paused_ms, blocks}, versions: {v86, node, layout}}).
+ * ({times: {step: ms}, capture: {paused_ms, blocks}, versions: {emulator, node, layout}}).
  */
 
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Firmware, type MachineConfig, type SparseBlocks } from "../machine/machine";
+import { LAYOUT as LINUX_LAYOUT } from "../../engine/linux/state/state.ts";
+import { LinuxMachine } from "../machine/linux/linux";
 import { Pc } from "../machine/pc/pc";
 import { LAYOUT_VERSION } from "../machine/pc/state";
 import { runsOf } from "../machine/sparse";
 import { FileDisk } from "./file-disk";
-import { Guest } from "./guest";
+import { Guest, type PatientMachine } from "./guest";
 
 interface Spec {
   machine: MachineConfig;
   disk: string;
-  bios: string;
-  vga_bios: string;
-  kernel: string;
-  initrd: string;
+  bios?: string;
+  vga_bios?: string;
+  kernel?: string;
+  initrd?: string;
   prompt: string;
   configure: string[];
   settle: string[];
@@ -57,6 +59,42 @@ const QUIET = 500;
 /** A resumed machine must answer within this time, ms. */
 const RESUME_TIMEOUT = 30_000;
 
+/** Makes machines of the spec's kind. */
+interface MachineMaker {
+  make(disk: FileDisk): PatientMachine;
+  versions: { emulator: string; layout: number };
+}
+
+function makerOf(spec: Spec): MachineMaker {
+  const config = spec.machine;
+  const here = dirname(fileURLToPath(import.meta.url));
+  const wasmOf = (name: string): WebAssembly.Module => new WebAssembly.Module(readFileSync(join(here, name)));
+  if (config.kind === "linux") {
+    const wasm = wasmOf("core.wasm");
+    return {
+      make: (disk) => new LinuxMachine({ config, disk, wasm }),
+      versions: { emulator: "linux", layout: LINUX_LAYOUT },
+    };
+  }
+  const wasm = wasmOf("v86.wasm");
+  const part = (name: "bios" | "vga_bios" | "kernel" | "initrd"): Uint8Array => {
+    const path = spec[name];
+    if (path === undefined) throw new Error(`the spec of a pc lacks "${name}"`);
+    return readFileSync(path);
+  };
+  const kernel = part("kernel");
+  const initrd = part("initrd");
+  const firmware: Firmware = {
+    bios: part("bios"),
+    vgaBios: part("vga_bios"),
+    loadKernel: async () => ({ kernel, initrd }),
+  };
+  return {
+    make: (disk) => new Pc({ config, firmware, disk, wasm }),
+    versions: { emulator: `v86 ${__V86_VERSION__}`, layout: LAYOUT_VERSION },
+  };
+}
+
 function report(line: object): void {
   process.stdout.write(`${JSON.stringify(line)}\n`);
 }
@@ -65,21 +103,12 @@ class Run {
   step: Step = "boot";
   private readonly times: Record<string, number> = {};
   private readonly deadline: number;
-  private readonly wasm: WebAssembly.Module;
-  private readonly firmware: Firmware;
   private readonly prompt: RegExp;
+  private readonly made: MachineMaker;
 
   constructor(private readonly spec: Spec) {
     this.deadline = performance.now() + spec.timeout_s * 1000;
-    const here = dirname(fileURLToPath(import.meta.url));
-    this.wasm = new WebAssembly.Module(readFileSync(join(here, "v86.wasm")));
-    const kernel = readFileSync(spec.kernel);
-    const initrd = readFileSync(spec.initrd);
-    this.firmware = {
-      bios: readFileSync(spec.bios),
-      vgaBios: readFileSync(spec.vga_bios),
-      loadKernel: async () => ({ kernel, initrd }),
-    };
+    this.made = makerOf(spec);
     this.prompt = new RegExp(spec.prompt);
     mkdirSync(spec.out, { recursive: true });
   }
@@ -102,7 +131,7 @@ class Run {
       JSON.stringify({
         times: this.times,
         capture: { paused_ms: Math.round(pausedMs), blocks: memory.numbers.length },
-        versions: { v86: __V86_VERSION__, node: process.version, layout: LAYOUT_VERSION },
+        versions: { ...this.made.versions, node: process.version },
       }),
     );
   }
@@ -170,7 +199,7 @@ class Run {
   }
 
   private guest(disk: FileDisk): Guest {
-    const machine = new Pc({ config: this.spec.machine, firmware: this.firmware, disk, wasm: this.wasm });
+    const machine = this.made.make(disk);
     const output = {
       console: (text: string) => report({ type: "console", text }),
       agent: (text: string) => report({ type: "agent", text }),

@@ -12,8 +12,8 @@
  *     await save.committed(snapshotId);              // or save.discard()
  */
 
-import wasmUrl from "v86/build/v86.wasm?url";
-import type { Machine, MachineEvents } from "./machine";
+import type { LinuxConfig, Machine, MachineEvents, MachineKind, PcConfig } from "./machine";
+import { compileEmulator } from "./wasm";
 import { plainError, type ToWorker } from "./messages";
 import { RemoteMachine } from "./remote";
 
@@ -21,6 +21,14 @@ import { RemoteMachine } from "./remote";
 export interface Blob {
   size: number;
   chunks: string[];
+}
+
+/** What a `pc` boots from. */
+export interface PcFirmware {
+  bios: Blob;
+  vga_bios: Blob;
+  kernel: Blob;
+  initrd: Blob;
 }
 
 export interface DeviceDescriptor {
@@ -34,16 +42,7 @@ export interface OpenDescriptor {
   /** `id` names the VM's own entry in the browser's cache; saves are `tenant`'s. */
   vm?: { id: string; tenant: string };
   snapshot: { id: string } | null;
-  machine: {
-    kind: "pc";
-    memory_mib: number;
-    vga_memory_mib: number;
-    cmdline: string;
-    bios: Blob;
-    vga_bios: Blob;
-    kernel: Blob;
-    initrd: Blob;
-  };
+  machine: (PcConfig & PcFirmware) | LinuxConfig;
   disk: DeviceDescriptor;
   memory: DeviceDescriptor | null;
   image: {
@@ -207,17 +206,17 @@ export interface MachineClient extends Omit<
 }
 
 /** Loads the worker's script and the emulator. A page that still waits for its descriptor calls this first: the two then load side by side. */
-export function startWorker(): Worker {
+export function startWorker(kind: MachineKind): Worker {
   const worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: "machine" });
   // Compiled here: the page can begin before the worker's script has arrived.
   const give = (message: ToWorker): void => worker.postMessage(message);
-  WebAssembly.compileStreaming(fetch(wasmUrl)).then(
-    (module) => give({ type: "wasm", module }),
-    (error: unknown) => give({ type: "wasm", error: plainError(error) }),
+  compileEmulator(kind).then(
+    (module) => give({ type: "wasm", kind, module }),
+    (error: unknown) => give({ type: "wasm", kind, error: plainError(error) }),
   );
   return worker;
 }
 
 export function startMachine(options: StartOptions): MachineClient {
-  return new RemoteMachine(options.worker ?? startWorker(), options);
+  return new RemoteMachine(options.worker ?? startWorker(options.descriptor.machine.kind), options);
 }

@@ -4,14 +4,23 @@
  */
 
 import { startWorker } from "./client";
+import type { MachineKind } from "./machine";
 
-let early: Worker | undefined = startWorker();
+/** What the page says about its machine. */
+function kindOfPage(): MachineKind {
+  const text = document.getElementById("descriptor")?.textContent;
+  const descriptor = text ? (JSON.parse(text) as { machine: { kind: MachineKind } } | null) : null;
+  return descriptor?.machine.kind ?? "pc";
+}
+
+const kind = kindOfPage();
+let early: Worker | undefined = startWorker(kind);
 // An error that comes before anybody listens would be lost: such a worker is not handed out.
 early.addEventListener("error", () => (early = undefined), { once: true });
 
 /** The worker that was started with the page, else (it failed, or has been taken) a new one. */
 export function takeWorker(): Worker {
-  const worker = early ?? startWorker();
+  const worker = early ?? startWorker(kind);
   early = undefined;
   return worker;
 }

@@ -1,6 +1,5 @@
 /**
- * The one interface of an emulator. `pc` (v86) implements it in `pc/`; our own engine will be the second.
- * Nothing above this file may know which one runs. No DOM here: the same code runs in a Web Worker and under Node.
+ * The one interface of an emulator: `pc/` (v86) and `linux/` (our own engine) implement it. Nothing above this file may know which one runs. No DOM here: the same code runs in a Web Worker and under Node.
  */
 
 export const BLOCK = 4096;
@@ -49,12 +48,22 @@ export interface BlockDevice {
   freeze(): SparseBlocks;
 }
 
-export interface MachineConfig {
+export interface PcConfig {
   kind: "pc";
   memory_mib: number;
   vga_memory_mib: number;
   cmdline: string;
 }
+
+export interface LinuxConfig {
+  kind: "linux";
+  memory_mib: number;
+  /** Consoles: ttyS0, ttyS1, … */
+  terminals: number;
+}
+
+export type MachineConfig = PcConfig | LinuxConfig;
+export type MachineKind = MachineConfig["kind"];
 
 /** Raw bytes of the firmware. Kernel and initrd are asked for only by a cold boot, or when the guest reboots. */
 export interface Firmware {
@@ -116,8 +125,8 @@ export interface ScreenUpdate {
 }
 
 export interface MachineEvents {
-  /** Bytes the guest wrote to its serial console. */
-  console: (bytes: Uint8Array) => void;
+  /** Bytes the guest wrote to one of its consoles; a `pc` has only number 0. */
+  console: (bytes: Uint8Array, terminal: number) => void;
   /** Bytes the guest wrote to the agent's serial port. */
   agent: (bytes: Uint8Array) => void;
   state: (state: MachineState, message?: string) => void;
@@ -149,7 +158,7 @@ export interface Machine {
    * was at some instant on the way, so together they are no snapshot.
    */
   survey(matches: BlockMatcher, mostBlocks: number): Promise<SparseBlocks>;
-  sendConsole(bytes: Uint8Array): void;
+  sendConsole(bytes: Uint8Array, terminal?: number): void;
   /** A line for the guest's agent: `clock`, `resize`, `reseed` (see docs/design/guest.md). */
   sendAgent(line: string): void;
   sendKey(event: { code: string; down: boolean }): void;

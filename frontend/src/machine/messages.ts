@@ -8,6 +8,7 @@ import type {
   PreparedChunk,
   Started,
 } from "./client";
+import type { MachineKind } from "./machine";
 
 /** A prepared save without its functions. */
 export interface SaveSummary {
@@ -50,7 +51,7 @@ export interface Calls {
 
 /** Things the page tells without waiting for an answer. */
 export interface Notices {
-  sendConsole: (bytes: Uint8Array) => void;
+  sendConsole: (bytes: Uint8Array, terminal?: number) => void;
   sendAgent: (line: string) => void;
   sendKey: (event: { code: string; down: boolean }) => void;
   sendMouse: (event: { dx: number; dy: number; buttons: number; wheel: number }) => void;
@@ -69,8 +70,8 @@ export type ToWorker =
   | { type: "located"; id: number; answer: LocateAnswer }
   | { type: "located"; id: number; error: PlainError }
   | { type: "extra"; bytes: Uint8Array | undefined }
-  | { type: "wasm"; module: WebAssembly.Module }
-  | { type: "wasm"; error: PlainError };
+  | { type: "wasm"; kind: MachineKind; module: WebAssembly.Module }
+  | { type: "wasm"; kind: MachineKind; error: PlainError };
 
 export type ToPage =
   | { type: "answer"; id: number; result: unknown }

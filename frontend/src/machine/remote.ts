@@ -94,8 +94,8 @@ export class RemoteMachine extends Emitter<ClientEvents> implements MachineClien
     );
   }
 
-  sendConsole(bytes: Uint8Array): void {
-    this.notice("sendConsole", bytes);
+  sendConsole(bytes: Uint8Array, terminal = 0): void {
+    this.notice("sendConsole", bytes, terminal);
   }
 
   sendAgent(line: string): void {

@@ -6,6 +6,7 @@
 import type { ChunkCache } from "../disk/cache";
 import { RemoteDisk } from "../disk/remote-disk";
 import type { Fetch } from "../disk/retry";
+import type { ChunkSource } from "../disk/source";
 import { loadMemory, readWhole } from "./arriving";
 import type {
   Blob,
@@ -18,17 +19,16 @@ import type {
 } from "./client";
 import { Devices } from "./devices";
 import { splitExtra } from "./extra";
-import { MachineError, type Machine, type MachineEvents } from "./machine";
+import { MachineError, type Machine, type MachineEvents, type MachineKind } from "./machine";
 import type { RoundSummary, SaveSummary } from "./messages";
 import { memoryRuns } from "./parent-memory";
-import { Pc } from "./pc/pc";
 import { Saves } from "./saves";
 import { loadEncoder } from "./zstd";
 
 export interface SessionOptions {
   fetch: Fetch;
   openCache(): Promise<ChunkCache | undefined>;
-  compileWasm(): Promise<WebAssembly.Module>;
+  compileWasm(kind: MachineKind): Promise<WebAssembly.Module>;
   locate(request: LocateRequest): Promise<LocateAnswer>;
   /** The page's bytes for a save; see `SaveOptions` of client.ts. */
   askExtra(): Promise<Uint8Array | undefined>;
@@ -60,7 +60,7 @@ export class Session {
   async start({ descriptor, coldBoot }: { descriptor: OpenDescriptor; coldBoot: boolean }): Promise<Started> {
     const started = performance.now();
     const [cache, wasm] = await this.phase("worker", () =>
-      Promise.all([this.options.openCache(), this.options.compileWasm()]),
+      Promise.all([this.options.openCache(), this.options.compileWasm(descriptor.machine.kind)]),
     );
     const memory = coldBoot ? null : descriptor.memory;
     const { fetch, locate } = this.options;
@@ -68,17 +68,7 @@ export class Session {
     const { source, locator, trees } = devices;
     source.holdWrites();
     const disk = new RemoteDisk(trees.disk, source, "disk", descriptor.image.read_trails);
-    const readBlob = (blob: Blob): Promise<Uint8Array> => readWhole(source, blob);
     if (!memory) void source.loadPack(descriptor.image.boot_pack, "boot_pack").catch(() => undefined);
-    const config = descriptor.machine;
-    const firmware = this.phase("firmware", async () => {
-      const [bios, vgaBios] = await Promise.all([readBlob(config.bios), readBlob(config.vga_bios)]);
-      const loadKernel = async (): Promise<{ kernel: Uint8Array; initrd: Uint8Array }> => {
-        const [kernel, initrd] = await Promise.all([readBlob(config.kernel), readBlob(config.initrd)]);
-        return { kernel, initrd };
-      };
-      return { bios, vgaBios, loadKernel };
-    });
     let extra: Uint8Array | undefined;
     const arriving =
       memory &&
@@ -93,7 +83,7 @@ export class Session {
       });
     // Its failure is heard where it is waited for; the firmware may fail first.
     arriving?.catch(() => undefined);
-    const machine = new Pc({ config, firmware: await firmware, disk, wasm });
+    const machine = await this.make(descriptor.machine, source, disk, wasm);
     this.listen(machine);
     const saves = new Saves({
       ...{ machine, disk, devices },
@@ -112,6 +102,32 @@ export class Session {
     this.phases.start = Math.round(performance.now() - started);
     setTimeout(() => void this.settle(), SETTLING);
     return { resumed: memory !== null, extra: extra !== undefined };
+  }
+
+  /** The machine of that kind; the code of the other kind is not loaded. */
+  private async make(
+    config: OpenDescriptor["machine"],
+    source: ChunkSource,
+    disk: RemoteDisk,
+    wasm: WebAssembly.Module,
+  ): Promise<Machine> {
+    if (config.kind === "linux") {
+      const { LinuxMachine } = await import("./linux/linux");
+      return new LinuxMachine({ config, disk, wasm });
+    }
+    const readBlob = (blob: Blob): Promise<Uint8Array> => readWhole(source, blob);
+    const [{ Pc }, firmware] = await Promise.all([
+      import("./pc/pc"),
+      this.phase("firmware", async () => {
+        const [bios, vgaBios] = await Promise.all([readBlob(config.bios), readBlob(config.vga_bios)]);
+        const loadKernel = async (): Promise<{ kernel: Uint8Array; initrd: Uint8Array }> => {
+          const [kernel, initrd] = await Promise.all([readBlob(config.kernel), readBlob(config.initrd)]);
+          return { kernel, initrd };
+        };
+        return { bios, vgaBios, loadKernel };
+      }),
+    ]);
+    return new Pc({ config, firmware, disk, wasm });
   }
 
   private async settle(): Promise<void> {
@@ -137,8 +153,8 @@ export class Session {
     this.running = undefined;
   }
 
-  sendConsole(bytes: Uint8Array): void {
-    this.running?.machine.sendConsole(bytes);
+  sendConsole(bytes: Uint8Array, terminal = 0): void {
+    this.running?.machine.sendConsole(bytes, terminal);
   }
 
   sendAgent(line: string): void {

@@ -5,7 +5,9 @@ import "./pc/environment";
 import { openBrowserCache } from "../disk/browser-cache";
 import type { LocateAnswer } from "./client";
 import { errorFrom, plainError, type Calls, type Notices, type ToPage, type ToWorker } from "./messages";
+import type { MachineKind } from "./machine";
 import { Session } from "./session";
+import { compileEmulator } from "./wasm";
 
 const scope = globalThis as unknown as {
   onmessage: ((event: MessageEvent<ToWorker>) => void) | null;
@@ -20,16 +22,20 @@ let lastLocate = 0;
 /** There is one save at a time, so one such question at most. */
 let giveExtra: ((bytes: Uint8Array | undefined) => void) | undefined;
 
-let giveWasm!: (module: WebAssembly.Module | Promise<never>) => void;
-const wasm = new Promise<WebAssembly.Module>((resolve) => (giveWasm = resolve));
-// Its failure is heard by who asks for it.
-wasm.catch(() => undefined);
+let giveWasm!: (given: { kind: MachineKind; module: Promise<WebAssembly.Module> }) => void;
+const wasm = new Promise<{ kind: MachineKind; module: Promise<WebAssembly.Module> }>(
+  (resolve) => (giveWasm = resolve),
+);
 const cache = openBrowserCache();
 
 const session = new Session({
   fetch: (url, init) => fetch(url, init),
   openCache: () => cache,
-  compileWasm: () => wasm,
+  compileWasm: async (kind) => {
+    const given = await wasm;
+    // The page began before it knew what its machine is.
+    return given.kind === kind ? given.module : compileEmulator(kind);
+  },
   locate: (request) =>
     new Promise((resolve, reject) => {
       const id = ++lastLocate;
@@ -62,7 +68,7 @@ scope.onmessage = ({ data }) => {
       giveExtra?.(data.bytes);
       return;
     case "wasm":
-      giveWasm("error" in data ? Promise.reject(errorFrom(data.error)) : data.module);
+      giveWasm({ kind: data.kind, module: moduleFrom(data) });
       return;
     case "located": {
       const waiting = locating.get(data.id);
@@ -72,6 +78,14 @@ scope.onmessage = ({ data }) => {
     }
   }
 };
+
+function moduleFrom(data: Extract<ToWorker, { type: "wasm" }>): Promise<WebAssembly.Module> {
+  if ("module" in data) return Promise.resolve(data.module);
+  const failed = Promise.reject(errorFrom(data.error));
+  // Its failure is heard by who asks for it.
+  failed.catch(() => undefined);
+  return failed;
+}
 
 async function answer(id: number, name: keyof Calls, args: unknown[]): Promise<void> {
   try {

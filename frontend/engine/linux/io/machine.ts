@@ -8,8 +8,8 @@ import type { UnixNames } from "./sockets/unix-names.ts";
 import { Console } from "./tty/console.ts";
 import { Pty } from "./tty/pty.ts";
 
-/** Terminals of the machine itself: ttyS0 to ttyS7. */
-const CONSOLES = 8;
+/** Terminals of a machine of which nobody has said how many it has: ttyS0 to ttyS7. */
+export const CONSOLES = 8;
 /** As /proc/sys/kernel/pty/max. */
 const MOST_PTYS = 4096;
 
@@ -23,9 +23,9 @@ export class IoMachine {
   readonly tcp = new Ports();
   readonly udp = new Ports();
 
-  constructor(kernel: Kernel) {
+  constructor(kernel: Kernel, consoles = CONSOLES) {
     this.kernel = kernel;
-    this.consoles = Array.from({ length: CONSOLES }, (_, index) => new Console(kernel, index));
+    this.consoles = Array.from({ length: consoles }, (_, index) => new Console(kernel, index));
   }
 
   /** With the lowest free number; undefined: there are too many. */
@@ -41,8 +41,9 @@ export class IoMachine {
 
 const machines = new WeakMap<Kernel, IoMachine>();
 
-export function ioMachine(kernel: Kernel): IoMachine {
+/** `consoles`: for the first call, which makes it. */
+export function ioMachine(kernel: Kernel, consoles?: number): IoMachine {
   let machine = machines.get(kernel);
-  if (machine === undefined) machines.set(kernel, (machine = new IoMachine(kernel)));
+  if (machine === undefined) machines.set(kernel, (machine = new IoMachine(kernel, consoles)));
   return machine;
 }

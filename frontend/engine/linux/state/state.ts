@@ -39,6 +39,8 @@ export interface MachineOptions {
   host: Host;
   module: WebAssembly.Module;
   memoryMib: number;
+  /** How many ttyS it has; 8 when nobody says. */
+  terminals?: number;
   hostObjects: HostObjects;
 }
 
@@ -55,7 +57,7 @@ function rootsOf(machine: Machine, options: MachineOptions): Record<string, obje
 
 /** A machine that can be saved. Nothing may run in it before. */
 export function makeMachine(vfs: Vfs, options: MachineOptions): Machine {
-  const machine = new Machine(options.host, vfs, options.module);
+  const machine = new Machine(options.host, vfs, options.module, options.terminals);
   machine.kernel.pages.most = Math.floor(options.memoryMib * PAGES_PER_MIB * FOR_PAGES);
   saveables.set(machine, { options, anchors: nameAnchors(rootsOf(machine, options)) });
   return machine;

@@ -11,9 +11,9 @@ import {
   type CaptureOptions,
   type Firmware,
   type Machine,
-  type MachineConfig,
   type MachineEvents,
   type MachineState,
+  type PcConfig,
   type SparseBlocks,
 } from "../machine";
 import { joinSparse } from "../sparse";
@@ -42,7 +42,7 @@ const BATCH = 8;
 const INITRD_AT = 64 << 20;
 
 export interface PcOptions {
-  config: MachineConfig;
+  config: PcConfig;
   firmware: Firmware;
   disk: BlockDevice;
   /** v86's wasm, compiled once. */
@@ -241,7 +241,9 @@ export class Pc extends Emitter<MachineEvents> implements Machine {
       const flush = (): void => {
         const sent = bytes;
         bytes = [];
-        if (sent.length > 0 && this.emulator === emulator) this.emit(event, Uint8Array.from(sent));
+        if (sent.length === 0 || this.emulator !== emulator) return;
+        if (event === "agent") this.emit("agent", Uint8Array.from(sent));
+        else this.emit("console", Uint8Array.from(sent), 0);
       };
       this.flushes.push(flush);
       return (byte: number) => {

@@ -13,8 +13,8 @@ import { MEMORY_DEVICES, MemoryDeviceFile } from "./memory.ts";
 import { PtyDevices, openTerminal } from "./terminals.ts";
 
 /** Registers everything that `open` can find, and makes the nodes that a machine with terminals has. */
-export function installDevices(kernel: Kernel, vfs: Vfs): IoMachine {
-  const machine = ioMachine(kernel);
+export function installDevices(kernel: Kernel, vfs: Vfs, consoles?: number): IoMachine {
+  const machine = ioMachine(kernel, consoles);
   const pts = vfs.devpts!;
   pts.root.create("ptmx", { mode: S_IFCHR | 0o666, uid: 0, gid: 0, rdev: makeDevice(5, 2) });
   const ptys = new PtyDevices(machine, pts);

@@ -1,0 +1,416 @@
+/** The Linux machine: our own engine behind the `Machine` interface. Runs in a Web Worker and under Node. */
+
+import { E, Errno } from "../../../engine/linux/errno.ts";
+import { EngineError, type Host } from "../../../engine/linux/kernel.ts";
+import type { Machine as Guest } from "../../../engine/linux/machine.ts";
+import { StateError } from "../../../engine/linux/state/contract.ts";
+import {
+  captureMachine,
+  makeMachine,
+  type MachineOptions,
+  restoreMachine,
+} from "../../../engine/linux/state/state.ts";
+import type { Task, Time } from "../../../engine/linux/types.ts";
+import { Block } from "../../../engine/linux/wait.ts";
+import { holdFile } from "../../../engine/linux/references.ts";
+import { Ext4FileSystem, openExt4, settle } from "../../../engine/linux/vfs/ext4/filesystem.ts";
+import { openPath } from "../../../engine/linux/vfs/open.ts";
+import { makeRoot } from "../../../engine/linux/vfs/root.ts";
+import { Emitter } from "../emitter";
+import {
+  MachineError,
+  type BlockDevice,
+  type BlockMatcher,
+  type BlockRun,
+  type Capture,
+  type CaptureOptions,
+  type LinuxConfig,
+  type Machine,
+  type MachineEvents,
+  type MachineState,
+  type SparseBlocks,
+} from "../machine";
+import { GuestAgent } from "./agent";
+import { blocksOf, readerOf } from "./blocks";
+import { GuestClock, realtime } from "./clock";
+import { LinuxDisk } from "./disk";
+
+/** Milliseconds that the guest runs before the host's events are looked at. */
+const TURN = 8;
+const LONGEST_WAIT = 0x7fffffff;
+/** As Linux numbers the first virtio disk. */
+const DISK_DEVICE = 0xfe00;
+const INIT = "/sbin/init";
+const O_RDWR = 2;
+const ENVIRONMENT = [
+  "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+  "HOME=/",
+  "TERM=linux",
+];
+/** Crypto gives so many bytes at once. */
+const MOST_RANDOM = 65536;
+/** How often disk activity is told, ms. */
+const ACTIVITY_EVERY = 100;
+/** A machine whose init ends at once is not started again more often, ms. */
+const BETWEEN_BOOTS = 1000;
+
+export interface LinuxMachineOptions {
+  config: LinuxConfig;
+  disk: BlockDevice;
+  /** The engine's core, compiled once. */
+  wasm: WebAssembly.Module;
+}
+
+interface Live {
+  guest: Guest;
+  agent: GuestAgent;
+}
+
+export class LinuxMachine extends Emitter<MachineEvents> implements Machine {
+  private live: Live | undefined;
+  private readonly clock = new GuestClock();
+  private readonly disk: LinuxDisk;
+  private state: MachineState = "loading";
+  private ticking = false;
+  private diskFailure: unknown;
+  private readonly channel = new MessageChannel();
+  private isScheduled = false;
+  private idle: ReturnType<typeof setTimeout> | undefined;
+  private output: Uint8Array[][] = [];
+  private agentText = "";
+  private activity = { read: 0, written: 0 };
+  private activityTimer: ReturnType<typeof setTimeout> | undefined;
+  private destroyed = false;
+
+  constructor(private readonly options: LinuxMachineOptions) {
+    super();
+    this.disk = new LinuxDisk(options.disk, {
+      read: (bytes) => this.count("read", bytes),
+      written: (bytes) => this.count("written", bytes),
+      changed: () => {
+        this.reportActivity();
+        // Behind what the read's own promise does.
+        setTimeout(() => this.kick(), 0);
+      },
+    });
+    this.channel.port1.onmessage = () => this.turn();
+  }
+
+  async boot(): Promise<void> {
+    const seed = crypto.getRandomValues(new Uint32Array(1))[0]!;
+    const now = (): Time => realtime();
+    const fs = await this.openDisk(now, seed);
+    const options = this.machineOptions;
+    const root = (): Ext4FileSystem => fs;
+    const guest = await settle(() => makeMachine(makeRoot({ now, root, source: "/dev/vda" }), options));
+    this.attach(guest);
+    await this.startInit(guest);
+    this.start();
+  }
+
+  async resume(memory: Iterable<BlockRun> | Promise<Iterable<BlockRun>>): Promise<void> {
+    const read = readerOf(await memory);
+    try {
+      this.attach(restoreMachine(this.machineOptions, read));
+    } catch (error) {
+      throw machineError(error);
+    }
+    this.start();
+  }
+
+  async pause(): Promise<void> {
+    if (this.state !== "running") return;
+    this.halt();
+    this.setState("paused");
+  }
+
+  async run(): Promise<void> {
+    if (this.state === "paused") this.start();
+  }
+
+  async retryDisk(): Promise<void> {
+    if (this.state !== "stopped-on-disk") return;
+    this.diskFailure = undefined;
+    this.store?.retry();
+    this.start();
+  }
+
+  async capture({ matches = () => false, frozen }: CaptureOptions = {}): Promise<Capture> {
+    for (;;) {
+      if (this.diskFailure !== undefined) {
+        throw new MachineError(
+          "disk_error",
+          `A disk read has not been answered: ${messageOf(this.diskFailure)}`,
+        );
+      }
+      const started = performance.now();
+      try {
+        // From here to the end of the copying nothing else runs: between two turns the machine stands still.
+        const blocks = captureMachine(this.mustLive.guest);
+        this.flush();
+        frozen?.();
+        const { changed, matched } = blocksOf(blocks, matches);
+        const disk = this.options.disk.freeze();
+        return { memory: changed, matched, disk, thumbnail: null, pausedMs: performance.now() - started };
+      } catch (error) {
+        if (!(error instanceof Block)) throw machineError(error);
+        await arrival(error);
+      }
+    }
+  }
+
+  get instructions(): number {
+    return (this.live?.guest.kernel.scheduler.instructions ?? 0) % 2 ** 32;
+  }
+
+  async survey(matches: BlockMatcher, mostBlocks: number): Promise<SparseBlocks> {
+    const memoryBlocks = this.options.config.memory_mib * 256;
+    try {
+      const blocks = captureMachine(this.mustLive.guest).filter(({ number }) => number < memoryBlocks);
+      return blocksOf(blocks, matches, mostBlocks).changed;
+    } catch (error) {
+      if (!(error instanceof Block)) throw machineError(error);
+      // Its files wait for the disk: the next round will see them.
+      return { numbers: new Uint32Array(0), data: new Uint8Array(0) };
+    }
+  }
+
+  sendConsole(bytes: Uint8Array, terminal = 0): void {
+    this.live?.guest.io.consoles[terminal]?.input(bytes);
+    this.kick();
+  }
+
+  sendAgent(line: string): void {
+    this.sendAgentText(`${line}\n`);
+  }
+
+  /** A piece of a line. */
+  sendAgentText(text: string): void {
+    const lines = (this.agentText + text).split("\n");
+    this.agentText = lines.pop()!;
+    for (const line of lines) this.live?.agent.line(line);
+    this.kick();
+  }
+
+  sendKey(): void {}
+
+  sendMouse(): void {}
+
+  watchScreen(): void {}
+
+  async destroy(): Promise<void> {
+    this.halt();
+    this.destroyed = true;
+    clearTimeout(this.activityTimer);
+    this.channel.port1.close();
+    this.live = undefined;
+  }
+
+  private get mustLive(): Live {
+    if (!this.live) throw new MachineError("machine_gone", "The machine is switched off.");
+    return this.live;
+  }
+
+  private get store(): Ext4FileSystem["store"] | undefined {
+    const fs = this.live?.guest.vfs.mounts[0]?.fs;
+    return fs instanceof Ext4FileSystem ? fs.store : undefined;
+  }
+
+  private get machineOptions(): MachineOptions {
+    const { config, wasm } = this.options;
+    return {
+      host: this.host,
+      module: wasm,
+      memoryMib: config.memory_mib,
+      terminals: config.terminals,
+      hostObjects: { disk: this.disk },
+    };
+  }
+
+  private readonly host: Host = {
+    monotonic: () => this.clock.now(),
+    realtime,
+    random: (into) => {
+      for (let at = 0; at < into.length; at += MOST_RANDOM) {
+        crypto.getRandomValues(into.subarray(at, at + MOST_RANDOM) as Uint8Array<ArrayBuffer>);
+      }
+    },
+    log: (message) => this.print(0, `${message}\r\n`),
+    continueFrom: (nanoseconds) => this.clock.continueFrom(nanoseconds),
+  };
+
+  private async openDisk(now: () => Time, seed: number): Promise<Ext4FileSystem> {
+    try {
+      return await openExt4(this.disk, DISK_DEVICE, now, { seed });
+    } catch (error) {
+      throw new MachineError("disk_error", `The disk cannot be used: ${messageOf(error)}`, { cause: error });
+    }
+  }
+
+  private attach(guest: Guest): void {
+    const agent = new GuestAgent(guest, (line) => this.emit("agent", new TextEncoder().encode(`${line}\n`)));
+    this.live = { guest, agent };
+    this.output = guest.io.consoles.map(() => []);
+    guest.io.consoles.forEach((console, terminal) => {
+      console.onOutput = (bytes) => void this.output[terminal]!.push(bytes.slice());
+    });
+    guest.kernel.onProcessEnd = (process) => {
+      agent.processEnded(process);
+      if (process.pid === 1 && this.live?.guest === guest) this.restartSoon();
+    };
+    this.store!.onError = (problem) => this.stopOnDisk(problem);
+  }
+
+  private async startInit(guest: Guest): Promise<void> {
+    try {
+      await settle(() =>
+        guest.spawn({
+          path: INIT,
+          arguments: [INIT],
+          environment: ENVIRONMENT,
+          directory: "/",
+          pid: 1,
+          open: openConsole,
+        }),
+      );
+    } catch (error) {
+      const isMissing = error instanceof Errno && error.code === E.NOENT;
+      throw new MachineError(
+        "disk_error",
+        `The machine cannot start: ${INIT} ${isMissing ? "is not on its disk" : "cannot be run"}.`,
+        { cause: error },
+      );
+    }
+  }
+
+  /** Process 1 has ended: as a computer that is restarted. */
+  private restartSoon(): void {
+    this.flush();
+    this.halt();
+    this.print(0, "\r\nThe machine has stopped; it is started again.\r\n");
+    this.flush();
+    this.setState("loading");
+    const again = async (): Promise<void> => {
+      const { vfs } = this.mustLive.guest;
+      await settle(() => vfs.sync());
+      await new Promise((resolve) => setTimeout(resolve, BETWEEN_BOOTS));
+      if (!this.destroyed) await this.boot();
+    };
+    again().catch((error: unknown) =>
+      this.setState("error", `The machine could not be started again: ${messageOf(error)}`),
+    );
+  }
+
+  private start(): void {
+    this.clock.run();
+    this.ticking = true;
+    this.setState("running");
+    this.kick();
+  }
+
+  private halt(): void {
+    this.clock.stop();
+    this.ticking = false;
+    clearTimeout(this.idle);
+  }
+
+  /** The guest may have something to do. */
+  private kick(): void {
+    if (this.isScheduled || !this.ticking) return;
+    this.isScheduled = true;
+    clearTimeout(this.idle);
+    this.channel.port2.postMessage(undefined);
+  }
+
+  private turn(): void {
+    this.isScheduled = false;
+    if (!this.ticking || !this.live) return;
+    const { kernel } = this.live.guest;
+    try {
+      kernel.step(TURN);
+    } catch (error) {
+      this.halt();
+      this.flush();
+      const report = error instanceof EngineError ? error.message : String((error as Error).stack ?? error);
+      this.setState("error", `The engine has stopped, because it is wrong somewhere: ${report}`);
+      return;
+    }
+    this.flush();
+    if (!this.ticking) return;
+    if (kernel.runnable) return this.kick();
+    const wait = Math.ceil((kernel.nextTimer - kernel.monotonic()) / 1e6);
+    if (wait !== Infinity)
+      this.idle = setTimeout(() => this.kick(), Math.max(0, Math.min(LONGEST_WAIT, wait)));
+  }
+
+  private print(terminal: number, text: string): void {
+    this.output[terminal]?.push(new TextEncoder().encode(text));
+  }
+
+  /** What the guest has written since the last time. */
+  private flush(): void {
+    this.output.forEach((pieces, terminal) => {
+      if (pieces.length === 0) return;
+      const bytes = new Uint8Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
+      let at = 0;
+      for (const piece of pieces.splice(0)) {
+        bytes.set(piece, at);
+        at += piece.length;
+      }
+      this.emit("console", bytes, terminal);
+    });
+  }
+
+  private setState(state: MachineState, message?: string): void {
+    this.state = state;
+    this.emit("state", state, message);
+  }
+
+  private stopOnDisk(problem: unknown): void {
+    this.diskFailure = problem;
+    if (!this.ticking) return;
+    this.halt();
+    this.setState("stopped-on-disk", messageOf(problem));
+  }
+
+  private count(kind: "read" | "written", bytes: number): void {
+    this.activity[kind] += bytes;
+    this.reportActivity();
+  }
+
+  private reportActivity(): void {
+    this.activityTimer ??= setTimeout(() => {
+      this.activityTimer = undefined;
+      const { read, written } = this.activity;
+      this.activity = { read: 0, written: 0 };
+      const { dirtyBlocks } = this.options.disk;
+      this.emit("disk", { read, written, dirtyBlocks, waiting: this.disk.busy });
+    }, ACTIVITY_EVERY);
+  }
+}
+
+function openConsole(task: Task): void {
+  const { files } = task.process;
+  const console = openPath(task, "/dev/console", O_RDWR);
+  files.add(console, false);
+  files.add(holdFile(console), false);
+  files.add(holdFile(console), false);
+}
+
+/** Resolves when what the call waits for has come; the disk says so when it fails. */
+function arrival(block: Block): Promise<void> {
+  return new Promise((resolve) => {
+    const waiter = { woken: () => resolve() };
+    for (const queue of block.queues) queue.add(waiter);
+    // A read that failed wakes nobody.
+    setTimeout(resolve, 200);
+  });
+}
+
+function machineError(error: unknown): unknown {
+  return error instanceof StateError ? new MachineError(error.code, error.message, { cause: error }) : error;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
