@@ -1,12 +1,14 @@
 /** fork, vfork, clone and clone3. */
 
 import { E, Errno } from "../errno.ts";
+import { ProcessFile } from "../io/events/pidfd.ts";
 import { MOST_THREADS } from "../kernel.ts";
 import { copyActions, resetActions, ThreadGroup } from "../process.ts";
 import { RAX, Registers, RSP } from "../registers.ts";
 import { SIGCHLD, SIGNALS, SS_AUTODISARM, SS_DISABLE } from "../signals/numbers.ts";
 import { ofThreads, Thread } from "../task.ts";
 import { Block } from "../wait.ts";
+import { descriptorsOf } from "./file-arguments.ts";
 
 const CSIGNAL = 0xff;
 const CLONE_VM = 0x100;
@@ -20,6 +22,7 @@ const CLONE_THREAD = 0x10000;
 const CLONE_SETTLS = 0x80000;
 const CLONE_PARENT_SETTID = 0x100000;
 const CLONE_CHILD_CLEARTID = 0x200000;
+const CLONE_DETACHED = 0x400000;
 const CLONE_CHILD_SETTID = 0x1000000;
 /** Namespaces: NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET. */
 const NAMESPACES = 0x80 | 0x20000 | 0x2000000 | 0x4000000 | 0x8000000 | 0x10000000 | 0x20000000 | 0x40000000;
@@ -34,6 +37,8 @@ interface Request {
   stack: number;
   parentTid: number;
   childTid: number;
+  /** Where CLONE_PIDFD puts the descriptor. */
+  pidfd: number;
   tls: number;
 }
 
@@ -41,7 +46,8 @@ function check({ flags, exitSignal }: Request): void {
   if ((flags & CLONE_SIGHAND) !== 0 && (flags & CLONE_VM) === 0) throw new Errno(E.INVAL);
   if ((flags & CLONE_THREAD) !== 0 && (flags & CLONE_SIGHAND) === 0) throw new Errno(E.INVAL);
   if ((flags & NAMESPACES) !== 0) throw new Errno(E.PERM);
-  if ((flags & CLONE_PIDFD) !== 0) throw new Errno(E.INVAL);
+  if ((flags & CLONE_PIDFD) !== 0 && (flags & (CLONE_THREAD | CLONE_DETACHED)) !== 0)
+    throw new Errno(E.INVAL);
   if (exitSignal > SIGNALS) throw new Errno(E.INVAL);
 }
 
@@ -78,6 +84,10 @@ function clone(thread: Thread, request: Request): number {
   if (typeof waitsFor === "number") return waitForVfork(thread, waitsFor);
   check(request);
   if (shares(CLONE_PARENT_SETTID)) thread.memory.writable(request.parentTid, 4);
+  if (shares(CLONE_PIDFD)) {
+    thread.memory.writable(request.pidfd, 4);
+    descriptorsOf(thread).mustHaveRoom();
+  }
   if (kernel.threads.size >= MOST_THREADS) throw new Errno(E.AGAIN);
   const tid = kernel.allocatePid();
   const maps = shares(CLONE_VM) ? thread.maps : thread.maps.fork();
@@ -100,6 +110,10 @@ function clone(thread: Thread, request: Request): number {
   if (shares(CLONE_CHILD_CLEARTID)) child.clearChildTid = request.childTid;
   if (shares(CLONE_PARENT_SETTID)) thread.memory.setU32(request.parentTid, tid);
   if (shares(CLONE_CHILD_SETTID)) child.memory.setU32(request.childTid, tid);
+  if (shares(CLONE_PIDFD)) {
+    const fd = process.files.add(new ProcessFile(thread, owner, 0), true);
+    thread.memory.setU32(request.pidfd, fd);
+  }
   if (!isThread) kernel.addProcess(owner);
   kernel.addThread(child);
   kernel.scheduler.add(child);
@@ -117,7 +131,7 @@ function waitForVfork(thread: Thread, pid: number): number {
 }
 
 function plain(flags: number): Request {
-  const none = { clearHandlers: false, stack: 0, parentTid: 0, childTid: 0, tls: 0 };
+  const none = { clearHandlers: false, stack: 0, parentTid: 0, childTid: 0, pidfd: 0, tls: 0 };
   return { ...none, flags, exitSignal: SIGCHLD };
 }
 
@@ -127,6 +141,8 @@ export const cloneCalls = ofThreads({
 
   clone(thread, a) {
     const flags = a[0] | 0;
+    // Both would be stored at the same place.
+    if ((flags & CLONE_PIDFD) !== 0 && (flags & CLONE_PARENT_SETTID) !== 0) throw new Errno(E.INVAL);
     return clone(thread, {
       flags: flags & ~CSIGNAL,
       clearHandlers: false,
@@ -134,6 +150,7 @@ export const cloneCalls = ofThreads({
       stack: a[1],
       parentTid: a[2],
       childTid: a[3],
+      pidfd: a[2],
       tls: a[4],
     });
   },
@@ -148,6 +165,7 @@ export const cloneCalls = ofThreads({
     return clone(thread, {
       flags: flags | 0,
       clearHandlers: Math.floor(flags / CLONE_CLEAR_SIGHAND) % 2 === 1,
+      pidfd: field(1),
       childTid: field(2),
       parentTid: field(3),
       exitSignal: field(4),

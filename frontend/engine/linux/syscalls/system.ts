@@ -2,9 +2,10 @@
 
 import { E, Errno } from "../errno.ts";
 import { MEMORY } from "../kernel.ts";
-import { RLIMIT_AS } from "../limits.ts";
+import { RLIMIT_AS, RLIMIT_NOFILE } from "../limits.ts";
 import { ofThreads, type Thread } from "../task.ts";
 import type { ByteString } from "../types.ts";
+import { Descriptors } from "../vfs/descriptors.ts";
 import { processBy } from "./identity.ts";
 
 const ARCH_SET_GS = 0x1001;
@@ -59,6 +60,7 @@ function limits(thread: Thread, pid: number, resource: number, from: number, old
   if (next === undefined) return 0;
   process.limits[resource] = next;
   const { leader } = process;
+  if (resource === RLIMIT_NOFILE && process.files instanceof Descriptors) process.files.most = next.soft;
   if (resource === RLIMIT_AS && leader !== undefined) leader.maps.limit = next.soft;
   return 0;
 }

@@ -48,6 +48,11 @@ export class Ports {
     else this.bound.delete(port);
   }
 
+  /** Everybody who is bound, for /proc/net. */
+  *sockets(): Iterable<Socket> {
+    for (const there of this.bound.values()) for (const { socket } of there) yield socket;
+  }
+
   private choose(kernel: Kernel, socket: Socket, host: string): number {
     const count = LAST_EPHEMERAL - FIRST_EPHEMERAL + 1;
     if (this.nextEphemeral === 0) {

@@ -36,6 +36,11 @@ export class UdpSocket extends DatagramSocket {
     return this.domain === AF_INET ? ANY4 : ANY6;
   }
 
+  /** For /proc/net. */
+  get ends(): { local: InetAddress | undefined; remote: InetAddress | undefined } {
+    return { local: this.local, remote: this.remote };
+  }
+
   override bind(task: Task, address: Uint8Array): void {
     if (this.local !== undefined) throw new Errno(E.INVAL);
     const wanted = parseInet(address, this.domain);

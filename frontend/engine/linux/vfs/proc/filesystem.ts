@@ -31,6 +31,7 @@ export class ProcFileSystem implements ProcSource {
       String((walker as Partial<Process> | undefined)?.pid ?? 1);
     const links: Record<ByteString, ProcLink> = {
       mounts: new ProcLink(this, "/mounts", () => "self/mounts"),
+      net: new ProcLink(this, "/net", () => "self/net"),
       self: new ProcLink(this, "/self", pid),
       "thread-self": new ProcLink(this, "/thread-self", (walker) => `${pid(walker)}/task/${pid(walker)}`),
     };

@@ -110,6 +110,8 @@ export function fixed(entries: Record<ByteString, () => ProcInode | undefined>):
 export class ProcText extends ProcInode {
   readonly make: (task: Task) => ByteString;
   readonly take: ((task: Task, text: ByteString) => void) | undefined;
+  /** What an open file stays bound to: when it is another one now, there is nothing to read. */
+  readonly subject: (() => object | undefined) | undefined;
 
   constructor(
     fs: ProcSource,
@@ -118,10 +120,12 @@ export class ProcText extends ProcInode {
     owner?: Owner,
     mode = 0o444,
     take?: (task: Task, text: ByteString) => void,
+    subject?: () => object | undefined,
   ) {
     super(fs, path, C.S_IFREG | mode, owner);
     this.make = make;
     this.take = take;
+    this.subject = subject;
   }
 
   override open(_task: Task, flags: number, location: Location): OpenFile {
@@ -136,18 +140,21 @@ export class ProcText extends ProcInode {
 /** The text as it was when reading began at 0. */
 export class TextFile extends PlacedFile {
   private readonly node: ProcText;
+  private readonly subject: object | undefined;
   private text: Uint8Array | undefined;
 
   constructor(location: Location, flags: number, node: ProcText) {
     super(location, flags);
     this.node = node;
+    this.subject = node.subject?.();
   }
 
   read(task: Task, into: Uint8Array, position: number | null): number {
     if (!this.canRead) throw new Errno(E.BADF);
     const at = position ?? this.offset;
     if (this.text === undefined || at === 0) {
-      this.text = Uint8Array.from(this.node.make(task), (c) => c.charCodeAt(0));
+      const text = this.node.subject?.() === this.subject ? this.node.make(task) : "";
+      this.text = Uint8Array.from(text, (c) => c.charCodeAt(0));
     }
     const part = this.text.subarray(at, at + into.length);
     into.set(part);

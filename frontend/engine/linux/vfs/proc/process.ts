@@ -11,6 +11,7 @@ import { Descriptors } from "../descriptors.ts";
 import { FsInode } from "../inode.ts";
 import { describe, type Location } from "../mounts.ts";
 import { mountInfoText, mountsText } from "./mounts.ts";
+import { netTexts } from "./net.ts";
 import {
   fixed,
   type Listing,
@@ -50,6 +51,11 @@ function threadDirectory(
     (name: ByteString, make: () => ByteString, mode = 0o444) =>
     (): ProcText =>
       new ProcText(fs, `${path}/${name}`, make, owner, mode);
+  /** Open files stay with the memory that the thread had then. */
+  const ofMemory =
+    (name: ByteString, make: () => ByteString, mode = 0o444) =>
+    (): ProcText =>
+      new ProcText(fs, `${path}/${name}`, make, owner, mode, undefined, () => of()?.maps);
   const settable = (name: ByteString, make: () => ByteString, take: (value: ByteString) => void) => () =>
     new ProcText(fs, `${path}/${name}`, make, owner, 0o644, (_task, value) => take(value));
   const link = (name: ByteString, place: () => Location | undefined) => (): ProcLink => {
@@ -61,7 +67,7 @@ function threadDirectory(
     return new ProcLink(fs, `${path}/${name}`, show, owner, place);
   };
   const listing = fixed({
-    auxv: text("auxv", () => latin1(of()?.maps.auxv ?? new Uint8Array(0)), 0o400),
+    auxv: ofMemory("auxv", () => latin1(of()?.maps.auxv ?? new Uint8Array(0)), 0o400),
     cgroup: text("cgroup", () => "0::/\n"),
     cmdline: text("cmdline", () => {
       const maps = of()?.maps;
@@ -76,7 +82,7 @@ function threadDirectory(
       },
     ),
     cwd: link("cwd", () => contextOf(process).cwd),
-    environ: text(
+    environ: ofMemory(
       "environ",
       () => {
         const maps = of()?.maps;
@@ -97,9 +103,10 @@ function threadDirectory(
     ),
     limits: text("limits", () => texts.limitsText(process)),
     loginuid: text("loginuid", () => "4294967295"),
-    maps: text("maps", () => texts.mapsText(of(), false)),
+    maps: ofMemory("maps", () => texts.mapsText(of(), false)),
     mountinfo: text("mountinfo", () => mountInfoText(process)),
     mounts: text("mounts", () => mountsText(process)),
+    net: () => new ProcDirectory(fs, `${path}/net`, netListing(fs, `${path}/net`, process), undefined, 0o555),
     oom_adj: settable(
       "oom_adj",
       () => "0\n",
@@ -114,7 +121,7 @@ function threadDirectory(
     personality: text("personality", () => `${process.personality.toString(16).padStart(8, "0")}\n`, 0o400),
     root: link("root", () => contextOf(process).root),
     setgroups: text("setgroups", () => "allow\n"),
-    smaps: text("smaps", () => texts.mapsText(of(), true)),
+    smaps: ofMemory("smaps", () => texts.mapsText(of(), true)),
     stat: text("stat", () => texts.statText(process, of(), tasks === undefined)),
     statm: text("statm", () => texts.statmText(of())),
     status: text("status", () => texts.statusText(process, of())),
@@ -123,6 +130,13 @@ function threadDirectory(
     wchan: text("wchan", () => "0"),
   });
   return new ProcDirectory(fs, path, listing, owner);
+}
+
+function netListing(fs: ProcSource, path: ByteString, process: ThreadGroup): Listing {
+  const nodes = Object.entries(netTexts(process.kernel)).map(
+    ([name, make]) => [name, (): ProcText => new ProcText(fs, `${path}/${name}`, make)] as const,
+  );
+  return fixed(Object.fromEntries(nodes));
 }
 
 function latin1(bytes: Uint8Array): ByteString {
