@@ -52,6 +52,10 @@ export class Thread implements Task, Waiter {
   interruptible = true;
   /** Which of its waits this is, so that old timers don't end it. */
   wait = 0;
+  /** SCHED_* and the real-time priority. */
+  policy = 0;
+  priority = 0;
+  resetOnFork = false;
   /** Nanoseconds it has run. */
   cpuTime = 0;
   startTime = 0;

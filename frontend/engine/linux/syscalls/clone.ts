@@ -103,6 +103,11 @@ function clone(thread: Thread, request: Request): number {
   new DataView(child.cpu.buffer).setBigUint64(592, 0n, true);
   child.name = thread.name;
   child.mask = thread.mask;
+  // Real-time policies have a priority.
+  if (!thread.resetOnFork || thread.priority === 0) {
+    child.policy = thread.policy;
+    child.priority = thread.priority;
+  }
   if (!shares(CLONE_VM) || shares(CLONE_VFORK)) child.alternateStack = { ...thread.alternateStack };
   if ((child.alternateStack.flags & SS_AUTODISARM) !== 0) {
     child.alternateStack = { address: 0, size: 0, flags: SS_DISABLE };

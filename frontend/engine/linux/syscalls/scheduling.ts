@@ -7,7 +7,14 @@ import { ofThreads, type Thread } from "../task.ts";
 const SCHED_OTHER = 0;
 const SCHED_FIFO = 1;
 const SCHED_RR = 2;
+const SCHED_BATCH = 3;
 const SCHED_IDLE = 5;
+/** Not to be had, but known. */
+const SCHED_DEADLINE = 6;
+const SCHED_RESET_ON_FORK = 0x40000000;
+const POLICIES = [SCHED_OTHER, SCHED_FIFO, SCHED_RR, SCHED_BATCH, SCHED_IDLE];
+/** A thread number that nobody has. */
+const NOBODY = 0x7fffffff;
 const SLICE = 10_000_000;
 
 const PR_SET_PDEATHSIG = 1;
@@ -39,11 +46,33 @@ function threadBy(thread: Thread, tid: number): Thread {
   return found;
 }
 
-function checkPolicy(policy: number, priority: number): void {
-  const realtime = policy === SCHED_FIFO || policy === SCHED_RR;
-  if (policy < SCHED_OTHER || policy > SCHED_IDLE || policy === 4) throw new Errno(E.INVAL);
-  if (realtime ? priority < 1 || priority > 99 : priority !== 0) throw new Errno(E.INVAL);
-  if (realtime) throw new Errno(E.PERM);
+function isRealtime(policy: number): boolean {
+  return policy === SCHED_FIFO || policy === SCHED_RR;
+}
+
+/** Kept and told; threads run as if there were none. */
+function setPolicy(caller: Thread, tid: number, given: number | undefined, priority: number): number {
+  const target = threadBy(caller, tid);
+  const policy = (given ?? target.policy) & ~SCHED_RESET_ON_FORK;
+  if (!POLICIES.includes(policy)) throw new Errno(E.INVAL);
+  if (isRealtime(policy) ? priority < 1 || priority > 99 : priority !== 0) throw new Errno(E.INVAL);
+  const { credentials } = caller.process;
+  if (credentials.euid !== 0) {
+    const { uid, euid } = target.process.credentials;
+    if (isRealtime(policy) && (policy !== target.policy || priority > target.priority))
+      throw new Errno(E.PERM);
+    if (credentials.euid !== uid && credentials.euid !== euid) throw new Errno(E.PERM);
+  }
+  if (given !== undefined) target.resetOnFork = (given & SCHED_RESET_ON_FORK) !== 0;
+  target.policy = policy;
+  target.priority = priority;
+  return 0;
+}
+
+/** EINVAL for what is no policy. */
+function priorityOf(policy: number, ofRealtime: number): number {
+  if (!POLICIES.includes(policy) && policy !== SCHED_DEADLINE) throw new Errno(E.INVAL);
+  return isRealtime(policy) ? ofRealtime : 0;
 }
 
 function control(thread: Thread, option: number, a: readonly number[]): number {
@@ -125,40 +154,40 @@ export const schedulingCalls = ofThreads({
   },
 
   sched_getaffinity(thread, a) {
-    threadBy(thread, a[0] | 0);
     if (a[1] < 8 || a[1] % 8 !== 0) throw new Errno(E.INVAL);
+    // Here, other than below, a negative number is a thread that is not there.
+    threadBy(thread, (a[0] | 0) < 0 ? NOBODY : a[0] | 0);
     thread.memory.setI64(a[2], 1);
     return 8;
   },
 
   sched_setaffinity(thread, a) {
-    threadBy(thread, a[0] | 0);
     const set = thread.memory.readable(a[2], Math.min(a[1], 128));
+    const target = threadBy(thread, (a[0] | 0) < 0 ? NOBODY : a[0] | 0);
+    const { euid } = thread.process.credentials;
+    const { credentials } = target.process;
+    if (euid !== 0 && euid !== credentials.euid && euid !== credentials.uid) throw new Errno(E.PERM);
     if (((set[0] ?? 0) & 1) === 0) throw new Errno(E.INVAL);
     return 0;
   },
 
   sched_getscheduler(thread, a) {
-    threadBy(thread, a[0] | 0);
-    return SCHED_OTHER;
+    const { policy, resetOnFork } = threadBy(thread, a[0] | 0);
+    return policy | (resetOnFork ? SCHED_RESET_ON_FORK : 0);
   },
 
   sched_setscheduler(thread, a) {
-    threadBy(thread, a[0] | 0);
-    checkPolicy(a[1] | 0, thread.memory.getI32(a[2]));
-    return 0;
+    if ((a[1] | 0) < 0) throw new Errno(E.INVAL);
+    return setPolicy(thread, a[0] | 0, a[1] | 0, thread.memory.getI32(a[2]));
   },
 
   sched_getparam(thread, a) {
-    threadBy(thread, a[0] | 0);
-    thread.memory.setU32(a[1], 0);
+    thread.memory.setU32(a[1], threadBy(thread, a[0] | 0).priority);
     return 0;
   },
 
   sched_setparam(thread, a) {
-    threadBy(thread, a[0] | 0);
-    checkPolicy(SCHED_OTHER, thread.memory.getI32(a[1]));
-    return 0;
+    return setPolicy(thread, a[0] | 0, undefined, thread.memory.getI32(a[1]));
   },
 
   sched_getattr(thread, a) {
@@ -166,12 +195,15 @@ export const schedulingCalls = ofThreads({
     if (a[2] < 48) throw new Errno(E.INVAL);
     thread.memory.writable(a[1], 48).fill(0);
     thread.memory.setU32(a[1], 48);
-    thread.memory.setU32(a[1] + 16, target.process.nice >>> 0);
+    thread.memory.setU32(a[1] + 4, target.policy);
+    thread.memory.setU32(a[1] + 8, target.resetOnFork ? 1 : 0);
+    if (isRealtime(target.policy)) thread.memory.setU32(a[1] + 20, target.priority);
+    else thread.memory.setU32(a[1] + 16, target.process.nice >>> 0);
     return 0;
   },
 
-  sched_get_priority_max: (_thread, a) => (a[0] === SCHED_FIFO || a[0] === SCHED_RR ? 99 : 0),
-  sched_get_priority_min: (_thread, a) => (a[0] === SCHED_FIFO || a[0] === SCHED_RR ? 1 : 0),
+  sched_get_priority_max: (_thread, a) => priorityOf(a[0] | 0, 99),
+  sched_get_priority_min: (_thread, a) => priorityOf(a[0] | 0, 1),
 
   sched_rr_get_interval(thread, a) {
     threadBy(thread, a[0] | 0);
