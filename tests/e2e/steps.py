@@ -47,10 +47,13 @@ def sign_in(page: Page, url: str, email: str) -> None:
     page.wait_for_url("**/machines/**")
 
 
-def start_machine(page: Page, url: str) -> Console:
-    """From the machines page to a prompt: the catalogue, and the start button of the first image."""
+STARTER, STARTER_64 = "Debian 12 starter", "Debian 12 starter, 64-bit"
+
+
+def start_machine(page: Page, url: str, image: str = STARTER) -> Console:
+    """From the machines page to a prompt: the catalogue, and the start button of the image of that title."""
     page.goto(f"{url}/images/")
-    page.get_by_role("button", name=re.compile("start", re.I)).first.click()
+    page.get_by_role("button", name=f"Start a machine from {image}", exact=True).click()
     page.wait_for_url(re.compile(r"/vms/[0-9a-f-]{36}/"))
     console = Console(page)
     console.wait_running()

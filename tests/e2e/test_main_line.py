@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.e2e.conftest import Profiles, Service
 from tests.e2e.steps import (
+    STARTER,
+    STARTER_64,
     Console,
     count_of,
     csrf_headers,
@@ -18,15 +21,17 @@ from tests.e2e.steps import (
     start_machine,
 )
 
+IMAGES = [STARTER, STARTER_64]
 PROGRAM = "int main(void) { return 42; }"
 COUNTER = "(i=0; while :; do i=$((i+1)); echo $i > /root/counter; sleep 1; done) &"
 
 
-def test_the_demo_of_the_talk(service: Service, profiles: Profiles) -> None:
+@pytest.mark.parametrize("image", IMAGES)
+def test_the_demo_of_the_talk(service: Service, profiles: Profiles, image: str) -> None:
     """vim, a C program, gcc -O2, run it, read its exit code: all typed on the keyboard."""
     page = profiles.new().new_page()
     sign_up(page, service.url, new_email("demo"))
-    console = start_machine(page, service.url)
+    console = start_machine(page, service.url, image)
     page.locator(".xterm-helper-textarea").first.focus()
     page.keyboard.type("vim answer.c\n", delay=5)
     console.wait_for(r"answer\.c")
@@ -44,14 +49,15 @@ def test_the_demo_of_the_talk(service: Service, profiles: Profiles) -> None:
     assert "GCC" in console.run("gcc --version | head -1").upper()
 
 
+@pytest.mark.parametrize("image", IMAGES)
 def test_a_saved_machine_goes_on_elsewhere_and_a_link_gives_a_copy(
-    service: Service, profiles: Profiles
+    service: Service, profiles: Profiles, image: str
 ) -> None:
     owner = new_email("owner")
     first = profiles.new()
     page = first.new_page()
     sign_up(page, service.url, owner)
-    console = start_machine(page, service.url)
+    console = start_machine(page, service.url, image)
     console.send(COUNTER + "\r")
     eventually(lambda: count_of(console) >= 2, what="the counter starts")
     console.run("echo 'written before the save' > /root/note")
@@ -120,10 +126,11 @@ def test_a_saved_machine_goes_on_elsewhere_and_a_link_gives_a_copy(
     assert "changed-by-the-fork" in fork.run("cat /root/note")
 
 
-def test_a_guest_opens_a_link_without_an_account(service: Service, profiles: Profiles) -> None:
+@pytest.mark.parametrize("image", IMAGES)
+def test_a_guest_opens_a_link_without_an_account(service: Service, profiles: Profiles, image: str) -> None:
     page = profiles.new().new_page()
     sign_up(page, service.url, new_email("host"))
-    console = start_machine(page, service.url)
+    console = start_machine(page, service.url, image)
     console.run("echo hello-guest > /root/note")
     snapshot = console.save("for guests")["snapshot"]
     made = page.request.post(
