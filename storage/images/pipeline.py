@@ -43,6 +43,10 @@ class Booted:
     def trace(self) -> list[int]:
         return _numbers(json.loads((self.folder / "trace.json").read_bytes()))
 
+    def warm(self) -> list[int]:
+        """Chunks of the disk that the resumed prompt reads before it answers."""
+        return _numbers(json.loads((self.folder / "warm.json").read_bytes()))
+
     def trails(self) -> list[list[int]]:
         trails = json.loads((self.folder / "trails.json").read_bytes())
         return [_numbers(trail)[:MOST_IN_TRAIL] for trail in trails]
@@ -115,7 +119,9 @@ def shelve(built: BuiltDisk, booted: Booted, report: Report) -> Product:
 
     report.step("Packing what a start reads")
     trace = booted.trace()
-    warm = [*disk.nodes.values(), *memory.nodes.values(), *(load() for load in memory.chunks.values())]
+    read = dict.fromkeys(disk.by_number[number] for number in booted.warm() if number in disk.by_number)
+    chunks = {**memory.chunks, **{digest: disk.chunks[digest] for digest in read}}
+    warm = [*disk.nodes.values(), *memory.nodes.values(), *(load() for load in chunks.values())]
     warm_pack, warm_bytes = _put_pack(shelf, warm, booted.folder, report)
     boot_chunks = dict.fromkeys(disk.by_number[number] for number in trace if number in disk.by_number)
     boot = (disk.chunks[digest]() for digest in boot_chunks)

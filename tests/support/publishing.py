@@ -61,6 +61,7 @@ const write = (name, data) => writeFileSync(spec.out + "/" + name, data);
 write("memory.numbers", new Uint8Array(new Uint32Array(behaviour.memory).buffer));
 write("memory.blocks", Buffer.concat(behaviour.memory.map((n) => Buffer.alloc(4096, "m" + n + ";"))));
 write("trace.json", JSON.stringify(behaviour.trace));
+write("warm.json", JSON.stringify(behaviour.trace.slice(0, 1)));
 write("trails.json", JSON.stringify(spec.rehearse.map((_, at) => [at, 200])));
 write("result.json", JSON.stringify({ times: { boot: 5 } }));
 say({ type: "done" });

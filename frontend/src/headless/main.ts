@@ -19,8 +19,8 @@
  * {type: "progress", done, total} (steps), {type: "error", step, message}, {type: "done"}. Exit status 0 only after "done".
  *
  * Outputs in `out`, complete when "done" was written: `memory.numbers` (u32 little endian, ascending), `memory.blocks` (4 KiB each, in
- * that order), `trace.json` (256 KiB chunk numbers of the disk in order of first read by a cold boot), `trails.json` (for each
- * of `rehearse`, the chunk numbers that it read first, in that order), `result.json`
+ * that order), `trace.json` (256 KiB chunk numbers of the disk in order of first read by a cold boot), `warm.json` (those that
+ * the resumed prompt read until it had answered), `trails.json` (for each of `rehearse`, the chunk numbers that it read first, in that order), `result.json`
  * ({times: {step: ms}, capture: {paused_ms, blocks}, versions: {emulator, node, layout}}).
  */
 
@@ -115,7 +115,7 @@ class Run {
 
   async all(): Promise<void> {
     const { memory, pausedMs } = await this.prepare();
-    const trails = await this.resume(memory);
+    const { warm, trails } = await this.resume(memory);
     const trace = await this.timed("trace", () => this.traceBoot());
     const write = (name: string, data: string | Uint8Array): void =>
       writeFileSync(join(this.spec.out, name), data);
@@ -125,6 +125,7 @@ class Run {
     );
     write("memory.blocks", memory.data);
     write("trace.json", JSON.stringify(trace));
+    write("warm.json", JSON.stringify(warm));
     write("trails.json", JSON.stringify(trails));
     write(
       "result.json",
@@ -161,7 +162,7 @@ class Run {
    * The snapshot must come to life in a machine that has seen nothing of the first, and its shell must answer. Then it runs what
    * people are likely to run, as they will: from the warm snapshot. What each command reads first is its trail.
    */
-  private async resume(memory: SparseBlocks): Promise<number[][]> {
+  private async resume(memory: SparseBlocks): Promise<{ warm: number[]; trails: number[][] }> {
     const disk = new FileDisk(this.spec.disk, true);
     const guest = this.guest(disk);
     await this.timed("resume", async () => {
@@ -171,6 +172,7 @@ class Run {
       guest.machine.sendConsole(new TextEncoder().encode("echo resumed-$((6 * 7))\r"));
       await guest.waitForConsole(/resumed-42/, "the resumed prompt to answer", RESUME_TIMEOUT);
     });
+    const warm = disk.trace.slice();
     const trails: number[][] = [];
     await this.timed("rehearse", async () => {
       for (const command of this.spec.rehearse) {
@@ -181,7 +183,7 @@ class Run {
     });
     await guest.machine.destroy();
     disk.close();
-    return trails;
+    return { warm, trails };
   }
 
   /**
