@@ -24,6 +24,19 @@ export interface Credentials {
   sgid: number;
   fsgid: number;
   groups: number[];
+  /** Where they are not what the user has by being root or not. Never changed, only replaced. */
+  capabilities?: Capabilities | undefined;
+}
+
+/** Sets of capabilities(7), a bit for each. */
+export interface Capabilities {
+  effective: bigint;
+  permitted: bigint;
+  inheritable: bigint;
+  ambient: bigint;
+  bounding: bigint;
+  /** PR_SET_KEEPCAPS. */
+  kept: boolean;
 }
 
 /** As of `struct stat`; sizes in bytes, `blocks` of 512 bytes. */

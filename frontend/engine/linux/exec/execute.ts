@@ -1,5 +1,6 @@
 /** execve: finding what really runs (`#!`, interpreter), and replacing the process's program by it. */
 
+import { afterExecve } from "../capabilities.ts";
 import { CPU_MXCSR, CPU_RFLAGS, PAGE_SIZE, PAGE_WRITABLE } from "../abi.ts";
 import { E, Errno } from "../errno.ts";
 import { exitThread, releaseVfork } from "../exit.ts";
@@ -100,10 +101,10 @@ function credentialsFor(thread: Thread, file: ExecutableFile): Credentials {
   const now = process.credentials;
   const { mode, uid, gid } = file.inode.stat();
   const next = { ...now, suid: now.euid, fsuid: now.euid, sgid: now.egid, fsgid: now.egid };
-  if (process.noNewPrivileges) return next;
+  if (process.noNewPrivileges) return afterExecve(now, next);
   if ((mode & S_ISUID) !== 0) next.euid = next.suid = next.fsuid = uid;
   if ((mode & (S_ISGID | S_IXGRP)) === (S_ISGID | S_IXGRP)) next.egid = next.sgid = next.fsgid = gid;
-  return next;
+  return afterExecve(now, next);
 }
 
 /** The new program's address space. Nothing in it waits: `plan` has read what is needed. */

@@ -1,8 +1,10 @@
 /** Who a process is: numbers, groups, sessions, users. */
 
+import { afterFileUserChange, afterUserChange, can, CAP_SETGID, CAP_SETUID } from "../capabilities.ts";
 import { E, Errno } from "../errno.ts";
 import type { ThreadGroup } from "../process.ts";
 import { ofThreads, type Thread } from "../task.ts";
+import type { Credentials } from "../types.ts";
 
 const GROUPS_AT_MOST = 65536;
 
@@ -45,8 +47,12 @@ function id(value: number): number | undefined {
 
 type Kind = "u" | "g";
 
-function isPrivileged(thread: Thread): boolean {
-  return thread.process.credentials.euid === 0;
+function isPrivileged(thread: Thread, kind: Kind): boolean {
+  return can(thread.process.credentials, kind === "u" ? CAP_SETUID : CAP_SETGID);
+}
+
+function become(thread: Thread, next: Credentials): void {
+  thread.process.credentials = afterUserChange(thread.process.credentials, next);
 }
 
 function setOne(thread: Thread, kind: Kind, value: number): number {
@@ -54,10 +60,10 @@ function setOne(thread: Thread, kind: Kind, value: number): number {
   const real = `${kind}id` as const;
   const effective = `e${kind}id` as const;
   const saved = `s${kind}id` as const;
-  if (isPrivileged(thread)) next[real] = next[saved] = value;
+  if (isPrivileged(thread, kind)) next[real] = next[saved] = value;
   else if (value !== next[real] && value !== next[saved]) throw new Errno(E.PERM);
   next[effective] = next[`fs${kind}id`] = value;
-  thread.process.credentials = next;
+  become(thread, next);
   return 0;
 }
 
@@ -65,7 +71,7 @@ function setPair(thread: Thread, kind: Kind, real?: number, effective?: number):
   const now = thread.process.credentials;
   const next = { ...now };
   const own = [now[`${kind}id`], now[`e${kind}id`]];
-  if (!isPrivileged(thread)) {
+  if (!isPrivileged(thread, kind)) {
     if (real !== undefined && !own.includes(real)) throw new Errno(E.PERM);
     if (effective !== undefined && ![...own, now[`s${kind}id`]].includes(effective)) throw new Errno(E.PERM);
   }
@@ -75,7 +81,7 @@ function setPair(thread: Thread, kind: Kind, real?: number, effective?: number):
     next[`s${kind}id`] = next[`e${kind}id`];
   }
   next[`fs${kind}id`] = next[`e${kind}id`];
-  thread.process.credentials = next;
+  become(thread, next);
   return 0;
 }
 
@@ -83,13 +89,13 @@ function setTriple(thread: Thread, kind: Kind, values: readonly (number | undefi
   const now = thread.process.credentials;
   const own = [now[`${kind}id`], now[`e${kind}id`], now[`s${kind}id`]];
   const refused = values.some((value) => value !== undefined && !own.includes(value));
-  if (!isPrivileged(thread) && refused) throw new Errno(E.PERM);
+  if (!isPrivileged(thread, kind) && refused) throw new Errno(E.PERM);
   const next = { ...now };
   next[`${kind}id`] = values[0] ?? next[`${kind}id`];
   next[`e${kind}id`] = values[1] ?? next[`e${kind}id`];
   next[`s${kind}id`] = values[2] ?? next[`s${kind}id`];
   next[`fs${kind}id`] = next[`e${kind}id`];
-  thread.process.credentials = next;
+  become(thread, next);
   return 0;
 }
 
@@ -106,8 +112,8 @@ function setFileId(thread: Thread, kind: Kind, value: number): number {
   const now = thread.process.credentials;
   const old = now[`fs${kind}id`];
   const own = [now[`${kind}id`], now[`e${kind}id`], now[`s${kind}id`], old];
-  if (isPrivileged(thread) || own.includes(value)) {
-    thread.process.credentials = { ...now, [`fs${kind}id`]: value };
+  if (isPrivileged(thread, kind) || own.includes(value)) {
+    thread.process.credentials = afterFileUserChange(now, { ...now, [`fs${kind}id`]: value });
   }
   return old;
 }
@@ -148,7 +154,7 @@ export const identityCalls = ofThreads({
 
   setgroups(thread, a) {
     const count = a[0] | 0;
-    if (!isPrivileged(thread)) throw new Errno(E.PERM);
+    if (!isPrivileged(thread, "g")) throw new Errno(E.PERM);
     if (count < 0 || count > GROUPS_AT_MOST) throw new Errno(E.INVAL);
     const groups = Array.from({ length: count }, (_, index) => thread.memory.getU32(a[1] + index * 4));
     thread.process.credentials = { ...thread.process.credentials, groups };

@@ -3,6 +3,16 @@
 import { E, Errno } from "../errno.ts";
 import { SIGNALS } from "../signals/numbers.ts";
 import { ofThreads, type Thread } from "../task.ts";
+import {
+  controlCapabilities,
+  PR_CAP_AMBIENT,
+  PR_CAPBSET_DROP,
+  PR_CAPBSET_READ,
+  PR_GET_KEEPCAPS,
+  PR_GET_SECUREBITS,
+  PR_SET_KEEPCAPS,
+  PR_SET_SECUREBITS,
+} from "./capabilities.ts";
 
 const SCHED_OTHER = 0;
 const SCHED_FIFO = 1;
@@ -21,14 +31,10 @@ const PR_SET_PDEATHSIG = 1;
 const PR_GET_PDEATHSIG = 2;
 const PR_GET_DUMPABLE = 3;
 const PR_SET_DUMPABLE = 4;
-const PR_GET_KEEPCAPS = 7;
-const PR_SET_KEEPCAPS = 8;
 const PR_SET_NAME = 15;
 const PR_GET_NAME = 16;
 const PR_GET_SECCOMP = 21;
 const PR_SET_SECCOMP = 22;
-const PR_CAPBSET_READ = 23;
-const PR_CAPBSET_DROP = 24;
 const PR_SET_TIMERSLACK = 29;
 const PR_GET_TIMERSLACK = 30;
 const PR_SET_CHILD_SUBREAPER = 36;
@@ -37,7 +43,6 @@ const PR_SET_NO_NEW_PRIVS = 38;
 const PR_GET_NO_NEW_PRIVS = 39;
 const PR_GET_THP_DISABLE = 42;
 const PR_SET_VMA = 0x53564d41;
-const LAST_CAPABILITY = 40;
 
 function threadBy(thread: Thread, tid: number): Thread {
   if (tid < 0) throw new Errno(E.INVAL);
@@ -119,11 +124,13 @@ function control(thread: Thread, option: number, a: readonly number[]): number {
     case PR_GET_NO_NEW_PRIVS:
       return process.noNewPrivileges ? 1 : 0;
     case PR_CAPBSET_READ:
-      return value >= 0 && value <= LAST_CAPABILITY ? 1 : -E.INVAL;
     case PR_CAPBSET_DROP:
-      return process.credentials.euid === 0 ? 0 : -E.PERM;
     case PR_GET_KEEPCAPS:
     case PR_SET_KEEPCAPS:
+    case PR_GET_SECUREBITS:
+    case PR_SET_SECUREBITS:
+    case PR_CAP_AMBIENT:
+      return controlCapabilities(thread, option, a);
     case PR_GET_SECCOMP:
     case PR_GET_THP_DISABLE:
       return 0;

@@ -6,6 +6,7 @@ import { RLIMIT_AS, RLIMIT_NOFILE } from "../limits.ts";
 import { ofThreads, type Thread } from "../task.ts";
 import type { ByteString } from "../types.ts";
 import { Descriptors } from "../vfs/descriptors.ts";
+import { getCapabilities, setCapabilities } from "./capabilities.ts";
 import { processBy } from "./identity.ts";
 
 const ARCH_SET_GS = 0x1001;
@@ -14,14 +15,6 @@ const ARCH_GET_FS = 0x1003;
 const ARCH_GET_GS = 0x1004;
 const ADDRESS_END = 2n ** 47n;
 const PER_QUERY = 0xffffffff;
-const CAPABILITY_VERSIONS = new Map([
-  [0x19980330, 1],
-  [0x20071026, 2],
-  [0x20080522, 2],
-]);
-const CAPABILITY_VERSION = 0x20080522;
-/** All capabilities of Linux 6.1 (0 to 40). */
-const ALL_CAPABILITIES = [0xffffffff, 0x1ff];
 const PRIO_PROCESS = 0;
 const PRIO_PGRP = 1;
 const PRIO_USER = 2;
@@ -84,31 +77,6 @@ function architecture(thread: Thread, code: number, address: number): number {
     default:
       throw new Errno(E.INVAL);
   }
-}
-
-function capabilities(thread: Thread, header: number, data: number, sets: boolean): number {
-  const { memory } = thread;
-  const words = CAPABILITY_VERSIONS.get(memory.getU32(header));
-  if (words === undefined) {
-    memory.setU32(header, CAPABILITY_VERSION);
-    if (data === 0 && !sets) return 0;
-    throw new Errno(E.INVAL);
-  }
-  const process = processBy(thread, memory.getI32(header + 4));
-  if (sets) {
-    if (process !== thread.process) throw new Errno(E.PERM);
-    memory.readable(data, words * 12);
-    // Users are what counts here: root can do everything, nobody else can be given a part of it.
-    const wanted = Array.from({ length: words }, (_, word) => memory.getU32(data + word * 12));
-    if (process.credentials.euid !== 0 && wanted.some((bits) => bits !== 0)) throw new Errno(E.PERM);
-    return 0;
-  }
-  if (data === 0) return 0;
-  for (let word = 0; word < words; word += 1) {
-    const all = process.credentials.euid === 0 ? ALL_CAPABILITIES[word]! : 0;
-    [all, all, 0].forEach((bits, index) => memory.setU32(data + word * 12 + index * 4, bits));
-  }
-  return 0;
 }
 
 function priority(thread: Thread, which: number, who: number, nice: number | undefined): number {
@@ -185,8 +153,8 @@ export const systemCalls = ofThreads({
   prlimit64: (thread, a) => limits(thread, a[0] | 0, a[1] | 0, a[2], a[3]),
 
   arch_prctl: (thread, a) => architecture(thread, a[0] | 0, a[1]),
-  capget: (thread, a) => capabilities(thread, a[0], a[1], false),
-  capset: (thread, a) => capabilities(thread, a[0], a[1], true),
+  capget: (thread, a) => getCapabilities(thread, a[0], a[1]),
+  capset: (thread, a) => setCapabilities(thread, a[0], a[1]),
   getpriority: (thread, a) => priority(thread, a[0] | 0, a[1] | 0, undefined),
   setpriority: (thread, a) => priority(thread, a[0] | 0, a[1] | 0, a[2] | 0),
 

@@ -1,5 +1,6 @@
 /** What /proc says of a process, in the kernel's formats (proc(5)). */
 
+import { capabilitiesOf } from "../../capabilities.ts";
 import { PAGE_SIZE } from "../../abi.ts";
 import { PROT_EXEC, PROT_READ, PROT_WRITE } from "../../memory/areas.ts";
 import type { ThreadGroup } from "../../process.ts";
@@ -118,7 +119,8 @@ export function statusText(process: ThreadGroup, thread: Thread | undefined): By
   const { virtual, resident } = addressesOf(thread);
   const kib = (bytes: number): string => `${String(Math.ceil(bytes / 1024)).padStart(8)} kB`;
   const maps = thread?.maps;
-  const capabilities = c.euid === 0 ? "000001ffffffffff" : "0000000000000000";
+  const capabilities = capabilitiesOf(c);
+  const set = (bits: bigint): string => bits.toString(16).padStart(16, "0");
   const memory =
     maps === undefined
       ? []
@@ -167,11 +169,11 @@ export function statusText(process: ThreadGroup, thread: Thread | undefined): By
       `SigBlk:\t${hex(thread?.mask ?? 0n)}`,
       `SigIgn:\t${hex(sigset(process, true))}`,
       `SigCgt:\t${hex(sigset(process, false))}`,
-      "CapInh:\t0000000000000000",
-      `CapPrm:\t${capabilities}`,
-      `CapEff:\t${capabilities}`,
-      "CapBnd:\t000001ffffffffff",
-      "CapAmb:\t0000000000000000",
+      `CapInh:\t${set(capabilities.inheritable)}`,
+      `CapPrm:\t${set(capabilities.permitted)}`,
+      `CapEff:\t${set(capabilities.effective)}`,
+      `CapBnd:\t${set(capabilities.bounding)}`,
+      `CapAmb:\t${set(capabilities.ambient)}`,
       `NoNewPrivs:\t${process.noNewPrivileges ? 1 : 0}`,
       "Seccomp:\t0",
       "Seccomp_filters:\t0",
