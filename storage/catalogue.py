@@ -9,10 +9,12 @@ from webvm.errors import NotFound
 
 
 def published_versions() -> QuerySet[ImageVersion]:
-    """The newest version of each image that has one which is not withdrawn, with its image, by title."""
+    """The newest version of each image that has one which is not withdrawn, with its image, in the
+    catalogue's order.
+    """
     offered = ImageVersion.objects.filter(image=OuterRef("image"), is_withdrawn=False).order_by("-number")
     newest = ImageVersion.objects.filter(pk=Subquery(offered.values("pk")[:1]))
-    return newest.select_related("image").order_by("image__title", "image__slug")
+    return newest.select_related("image").order_by("image__position", "image__title", "image__slug")
 
 
 def find_published_version(slug: str) -> ImageVersion:
@@ -24,9 +26,11 @@ def find_published_version(slug: str) -> ImageVersion:
 
 
 def all_images() -> QuerySet[Image]:
-    """Every image with all its versions, newest first, for site admins."""
+    """Every image in the catalogue's order, with all its versions, newest first, for site admins."""
     versions = ImageVersion.objects.order_by("-number")
-    return Image.objects.order_by("title", "slug").prefetch_related(Prefetch("versions", versions))
+    return Image.objects.order_by("position", "title", "slug").prefetch_related(
+        Prefetch("versions", versions)
+    )
 
 
 def seen_state(job: PublishJob) -> tuple[str, str]:

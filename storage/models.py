@@ -166,6 +166,9 @@ class Image(models.Model):
     slug = models.SlugField(max_length=63, unique=True)
     title = models.CharField(max_length=200)
     description = models.TextField(blank=True)
+    position = models.PositiveSmallIntegerField(
+        default=100, help_text="Its place in the catalogue, as its recipe has it: low ones come first"
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:

@@ -183,5 +183,6 @@ def _first_recipe(version_id: str) -> str:
             return _find_version(UUID(version_id)).recipe
         except ValueError:
             raise NotFound from None
-    example = Path(settings.STARTER_RECIPE or settings.BASE_DIR / "images" / "starter.toml")
+    given = settings.STARTER_RECIPES
+    example = Path(given[0]) if given else settings.BASE_DIR / "images" / "starter.toml"
     return example.read_text(encoding="utf-8") if example.is_file() else ""

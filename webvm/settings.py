@@ -318,8 +318,11 @@ DEBIAN_MIRROR = env("DEBIAN_MIRROR")
 CACHE_DIR = Path(env("CACHE_DIR", "")) if env("CACHE_DIR") else None  # None: the user's cache directory
 
 CLIENT_DIR = BASE_DIR / "frontend" / "dist"
-# Published by `up`; empty: none.
-STARTER_RECIPE = env("STARTER_RECIPE", str(BASE_DIR / "images" / "starter.toml"))
+# Published by `up` where they are missing, the first one before it is ready; empty: none.
+STARTER_RECIPES = env_list(
+    "STARTER_RECIPES",
+    ",".join(str(BASE_DIR / "images" / name) for name in ("starter.toml", "starter-64.toml")),
+)
 
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [("app", CLIENT_DIR)] if CLIENT_DIR.is_dir() else []

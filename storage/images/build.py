@@ -188,4 +188,4 @@ def _is(path: str, other: str) -> bool:
 def _identity(recipe: Recipe, packages: Sequence[Package]) -> bytes:
     """16 bytes that follow from all inputs."""
     digests = [package.fields.get("sha256", package.version) for package in packages]
-    return hashlib.sha256("\n".join([repr(recipe), *digests]).encode()).digest()[:16]
+    return hashlib.sha256("\n".join([repr(recipe.contents()), *digests]).encode()).digest()[:16]

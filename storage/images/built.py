@@ -23,7 +23,12 @@ from storage.images.work import cache_dir, locked, once, prune
 
 # A run that goes on takes the disk as it was made; a later one asks the mirror for newer packages.
 FRESH_S = 3600
-TITLES = {"download": "Downloading packages", "unpack": "Unpacking packages", "write": "Writing the disk"}
+TITLES = {
+    "download": "Downloading packages",
+    "unpack": "Unpacking packages",
+    "compile": "Compiling Python's modules",
+    "write": "Writing the disk",
+}
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class BuiltDisk:
 def build(recipe: Recipe, report: Report) -> BuiltDisk:
     """Makes the recipe's disk, or takes the one that was made within the last hour by the same code."""
     key = hashlib.sha256(
-        json.dumps([repr(recipe), settings.DEBIAN_MIRROR, _code_version()]).encode()
+        json.dumps([repr(recipe.contents()), settings.DEBIAN_MIRROR, _code_version()]).encode()
     ).hexdigest()
     parent = cache_dir() / "built"
     folder = parent / f"{recipe.slug}-{key[:24]}"

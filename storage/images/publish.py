@@ -138,6 +138,7 @@ def publish_version(
     with transaction.atomic():
         image, _ = Image.objects.select_for_update().get_or_create(slug=recipe.slug)
         image.title, image.description = recipe.title, recipe.description
+        image.position = recipe.position
         image.save()
         product.shelf.save_rows()
         newest = ImageVersion.objects.filter(image=image).order_by("-number").first()

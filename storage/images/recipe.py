@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from storage.images.errors import BadRecipe, BadTree
@@ -61,15 +61,17 @@ class LinuxSettings(Settings):
 
 @dataclass(frozen=True)
 class Recipe:
-    """One image. `exclude` are dpkg path globs (`*` matches `/` too) of files that are left out, `include`
-    brings some of them back. `configure` runs in the guest once the packages are configured, `settle` right
-    before the warm snapshot, `rehearse` in a copy resumed from it, to learn what such commands read; `prompt`
-    is a regular expression (JavaScript and Python alike) of the ready shell prompt.
+    """One image. Those of a low `position` come first in the catalogue. `exclude` are dpkg path globs (`*`
+    matches `/` too) of files that are left out, `include` brings some of them back. `configure` runs in the
+    guest once the packages are configured, `settle` right before the warm snapshot, `rehearse` in a copy
+    resumed from it, to learn what such commands read; `prompt` is a regular expression (JavaScript and Python
+    alike) of the ready shell prompt.
     """
 
     slug: str
     title: str
     description: str
+    position: int
     suite: str
     packages: tuple[str, ...]
     exclude: tuple[str, ...]
@@ -91,6 +93,10 @@ class Recipe:
     def architecture(self) -> str:
         """Debian's name of it."""
         return ARCHITECTURES[self.kind]
+
+    def contents(self) -> Recipe:
+        """What the disk is made from: without what only the catalogue shows."""
+        return replace(self, title="", description="", position=0)
 
     def machine(self) -> dict[str, object]:
         """The machine as the open descriptor tells it, but for the firmware."""
@@ -205,6 +211,7 @@ def parse_recipe(text: str) -> Recipe:
     slug = top.text("slug", most=63, shape=SLUG)
     title = top.text("title", most=200, shape=re.compile(r"[^\r\n]*\S[^\r\n]*"))
     description = top.text("description", "", most=4000)
+    position = top.number("position", 100, 0, 1000)
     suite = top.text("suite", most=41, shape=SUITE)
     packages = top.texts("packages", most=2000, length=127, shape=PACKAGE)
     exclude = top.texts("exclude", most=500, length=500, shape=re.compile(r"/[^\n]*"))
@@ -227,6 +234,7 @@ def parse_recipe(text: str) -> Recipe:
         slug=slug,
         title=title,
         description=description,
+        position=position,
         suite=suite,
         packages=packages,
         exclude=exclude,

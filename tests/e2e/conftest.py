@@ -14,13 +14,17 @@ from tests.support.service import Service
 
 __all__ = ["KillableBrowser", "Profiles", "Service"]
 FAILED = pytest.StashKey[bool]()
+# Of the machines `pc` and `linux`.
+STARTERS = ("starter", "starter-64")
 
 
 @pytest.fixture(scope="session")
 def running_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """One `manage.py up` for all browser tests; its first start publishes the starter image."""
+    """One `manage.py up` for all browser tests; its first start publishes the starter images."""
     service = Service(tmp_path_factory.mktemp("service") / "data")
     service.start()
+    for slug in STARTERS:
+        service.wait_for_image(slug)
     yield service
     service.stop()
 

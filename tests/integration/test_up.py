@@ -18,7 +18,7 @@ import pytest
 from tests.support.service import Service
 from webvm.up.locks import read_status
 
-NO_IMAGE = {"WEBVM_STARTER_RECIPE": ""}
+NO_IMAGE = {"WEBVM_STARTER_RECIPES": ""}
 WITHIN_S = 60.0
 
 

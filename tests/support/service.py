@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -93,6 +95,17 @@ class Service:
         self.launch()
         self.wait_ready(timeout_s)
         return time.monotonic() - began
+
+    def wait_for_image(self, slug: str, timeout_s: float = FIRST_START_S) -> None:
+        """Until machines can be started from it: `up` publishes all but the first while it serves."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            with urllib.request.urlopen(f"{self.url}/api/v1/images", timeout=60) as answer:  # noqa: S310 - ours
+                if slug in {item["slug"] for item in json.load(answer)["items"]}:
+                    return
+            assert "could not be published" not in self.output, self.explain()
+            assert time.monotonic() < deadline, f"no {slug} after {timeout_s} s:\n{self.explain()}"
+            time.sleep(0.5)
 
     def wait(self, timeout_s: float) -> int:
         """Until `up` has ended; its exit status (negative: the signal that ended it)."""

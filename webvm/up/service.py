@@ -28,10 +28,10 @@ from webvm.up.locks import only_one, remove_status, write_status
 from webvm.up.options import Options
 from webvm.up.processes import Child, tail
 from webvm.up.progress import Reporter, human_bytes
-from webvm.up.starter import needs_starter, publish_starter
+from webvm.up.starter import Background, has_image, missing_starters, publish_starter
 
 GB = 1000**3
-FIRST_RUN_BYTES = 3 * GB  # packages, downloads, a disk image while it is made, its chunks
+FIRST_RUN_BYTES = 4 * GB  # packages, downloads, two disk images while they are made, their chunks
 LATER_BYTES = GB // 5
 MIGRATE_S = 4.0
 START_S = 4.0
@@ -79,15 +79,18 @@ class Service:
                 sign_in = self.start_server(server, listener)
             self.say_ready(sign_in)
             self.start(worker)  # after the server, which somebody waits for
-            if needs_starter():
-                publish_starter(self.report, self.watch)
+            missing = missing_starters()
+            if missing and not has_image():
+                publish_starter(missing.pop(0), self.report, self.watch)
                 self.report.line("The starter image is published: machines can be started.")
                 if sign_in:
                     self.say_ready(None if has_signed_in() else sign_in)
             first_run_is_over(self.data_dir).touch()
+            others = Background(missing, self.report)
             self.report.line("Press Ctrl-C to stop.")
             while True:
                 self.watch()
+                others.look()
 
     def parts(self, listener: socket.socket, held: IO[bytes]) -> tuple[Child, Child]:
         """The server and the worker, not yet started."""

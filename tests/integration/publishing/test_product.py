@@ -119,10 +119,18 @@ class TestAgain:
         assert ImageVersion.objects.count() == 1
         assert (workshop.built, workshop.boots) == (1, 1)
 
+    def test_what_only_the_catalogue_shows_makes_no_new_version(self, workshop: Workshop) -> None:
+        first = version_of(publish())
+        again = version_of(publish(RECIPE.replace('title = "Small', 'position = 7\ntitle = "Smaller')))
+        assert again == first
+        assert (again.image.title, again.image.position) == ("Smaller machine", 7)
+        assert (workshop.built, workshop.boots) == (1, 1)
+
     def test_another_recipe_makes_the_next_version(self, workshop: Workshop) -> None:
         first = version_of(publish())
         workshop.chunks.append(11)
-        second = version_of(publish(RECIPE.replace("For tests", "More tests")))
+        other = RECIPE.replace("For tests", "More tests").replace('"bash"', '"bash", "less"')
+        second = version_of(publish(other))
         assert (first.number, second.number) == (1, 2)
         assert second.image.description == "More tests"
         shared = Chunk.objects.count()
