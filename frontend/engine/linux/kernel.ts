@@ -3,6 +3,7 @@
 import { type ExecutableFile, execute } from "./exec/execute.ts";
 import { Ipc } from "./ipc.ts";
 import type { Pipe } from "./io/pipe.ts";
+import { MessageQueues } from "./io/message-queue.ts";
 import { Futexes } from "./futex.ts";
 import { defaultLimits } from "./limits.ts";
 import { Maps } from "./memory/maps.ts";
@@ -88,6 +89,7 @@ export class LinuxKernel implements Kernel {
   readonly timers = new TimerHeap();
   readonly futexes = new Futexes();
   readonly ipc = new Ipc();
+  readonly messageQueues = new MessageQueues();
   readonly sharedVersions = new SharedVersions();
   /** Memory of the machine. */
   readonly pages = new PageAccount(MEMORY / 4096);

@@ -16,6 +16,7 @@ import { identityCalls } from "./syscalls/identity.ts";
 import { inotifyCalls } from "./syscalls/inotify.ts";
 import { ipcCalls } from "./syscalls/ipc.ts";
 import { memoryCalls } from "./syscalls/memory.ts";
+import { messageQueueCalls } from "./syscalls/message-queues.ts";
 import { messageCalls } from "./syscalls/messages.ts";
 import { pipeCalls } from "./syscalls/pipes.ts";
 import { pollingCalls } from "./syscalls/polling.ts";
@@ -73,6 +74,7 @@ export class Machine {
       ipcCalls,
       memoryCalls,
       messageCalls,
+      messageQueueCalls,
       pipeCalls,
       pollingCalls,
       schedulingCalls,

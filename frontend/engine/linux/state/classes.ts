@@ -12,6 +12,7 @@ import { TimerFile } from "../io/events/timerfd.ts";
 import { FifoFile } from "../io/fifo.ts";
 import { Locks } from "../io/locks.ts";
 import { IoMachine } from "../io/machine.ts";
+import { MessageQueue, MessageQueueFile, MessageQueues } from "../io/message-queue.ts";
 import { Pipe, PipeFile } from "../io/pipe.ts";
 import { PseudoInode } from "../io/pseudo.ts";
 import { NetlinkSocket } from "../io/sockets/netlink.ts";
@@ -113,6 +114,9 @@ const CLASSES = {
   MemoryDirectory,
   MemoryFileSystem,
   MemoryInode,
+  MessageQueue,
+  MessageQueueFile,
+  MessageQueues,
   Mount,
   NetlinkSocket,
   Objects,

@@ -153,6 +153,13 @@ export function systemListing(fs: ProcSource, kernel: LinuxKernel): Listing {
       "pipe-max-size": is(1048576),
       protected_hardlinks: is(1),
       protected_symlinks: is(1),
+      mqueue: {
+        msg_default: is(10),
+        msg_max: is(10),
+        msgsize_default: is(8192),
+        msgsize_max: is(8192),
+        queues_max: is(256),
+      },
       inotify: { max_queued_events: is(16384), max_user_instances: is(128), max_user_watches: is(65536) },
     },
     kernel: {
