@@ -33,8 +33,8 @@ import type {
 } from "./types.ts";
 import { WaitQueue } from "./wait.ts";
 
-/** Bytes that all address spaces together may fill. */
-export const MEMORY = 2 * 1024 ** 3;
+/** Pages that all address spaces and files in memory together may fill when nobody says how many: 2 GiB. */
+const MOST_PAGES = 2 ** 19;
 /** Processes and threads. */
 export const MOST_THREADS = 4096;
 
@@ -92,7 +92,7 @@ export class LinuxKernel implements Kernel {
   readonly messageQueues = new MessageQueues();
   readonly sharedVersions = new SharedVersions();
   /** Memory of the machine. */
-  readonly pages = new PageAccount(MEMORY / 4096);
+  readonly pages: PageAccount;
   readonly threads = new Map<number, Thread>();
   lastInode = 1000;
   readonly fifos = new Map<string, Pipe>();
@@ -113,7 +113,8 @@ export class LinuxKernel implements Kernel {
   forks = 0;
   faults = 0;
 
-  constructor(host: Host, files: Files, module: WebAssembly.Module, calls: CallTable) {
+  constructor(host: Host, files: Files, module: WebAssembly.Module, calls: CallTable, pages = MOST_PAGES) {
+    this.pages = new PageAccount(pages);
     this.host = host;
     this.files = files;
     this.calls = calls.find;

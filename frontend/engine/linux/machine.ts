@@ -53,13 +53,20 @@ export interface Command {
   open: (task: Task) => void;
 }
 
+/** What nobody says is as large as may be. */
+export interface MachineSize {
+  /** Pages of 4 KiB that processes and files in memory may fill. */
+  pages?: number;
+  /** ttyS0, ttyS1, … */
+  terminals?: number | undefined;
+}
+
 export class Machine {
   readonly kernel: LinuxKernel;
   readonly vfs: Vfs;
   readonly io: IoMachine;
 
-  /** `terminals`: how many ttyS it has. */
-  constructor(host: Host, vfs: Vfs, module: WebAssembly.Module, terminals?: number) {
+  constructor(host: Host, vfs: Vfs, module: WebAssembly.Module, size: MachineSize = {}) {
     this.vfs = vfs;
     const calls = composeCalls(
       clockCalls,
@@ -84,9 +91,10 @@ export class Machine {
       timerCalls,
       waitingCalls,
     );
-    this.kernel = new LinuxKernel(host, { openExecutable: findExecutable }, module, calls);
+    this.kernel = new LinuxKernel(host, { openExecutable: findExecutable }, module, calls, size.pages);
+    vfs.account = this.kernel.pages;
     mountKernelFiles(vfs, this.kernel);
-    this.io = installDevices(this.kernel, vfs, terminals);
+    this.io = installDevices(this.kernel, vfs, size.terminals);
   }
 
   private walker(): Walker {

@@ -47,9 +47,17 @@ export class PageAccount {
     this.most = most;
   }
 
+  has(count: number): boolean {
+    return this.pages + count <= this.most;
+  }
+
+  give(count: number): void {
+    this.pages -= count;
+  }
+
   /** ENOMEM when the machine has no more. */
   take(count: number): void {
-    if (this.pages + count > this.most) throw new Errno(E.NOMEM);
+    if (!this.has(count)) throw new Errno(E.NOMEM);
     this.pages += count;
   }
 }
@@ -90,7 +98,7 @@ export class Paging {
   }
 
   private gave(count: number): void {
-    this.account.pages -= count;
+    this.account.give(count);
     this.resident -= count;
   }
 

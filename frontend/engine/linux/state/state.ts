@@ -57,8 +57,9 @@ function rootsOf(machine: Machine, options: MachineOptions): Record<string, obje
 
 /** A machine that can be saved. Nothing may run in it before. */
 export function makeMachine(vfs: Vfs, options: MachineOptions): Machine {
-  const machine = new Machine(options.host, vfs, options.module, options.terminals);
-  machine.kernel.pages.most = Math.floor(options.memoryMib * PAGES_PER_MIB * FOR_PAGES);
+  const { host, module, memoryMib, terminals } = options;
+  const pages = Math.floor(memoryMib * PAGES_PER_MIB * FOR_PAGES);
+  const machine = new Machine(host, vfs, module, { pages, terminals });
   saveables.set(machine, { options, anchors: nameAnchors(rootsOf(machine, options)) });
   return machine;
 }
@@ -143,6 +144,9 @@ export function restoreMachine(options: MachineOptions, read: ReadBlock): Machin
   const decoder = new Decoder(text, { roots: rootsOf(machine, options), kernel, vfs, read });
   if (decoder.decode() !== machine)
     throw new StateError("bad_state", "The saved machine is another kind of thing.");
+  // Counted anew: what the fresh machine had is what the saved one has, too.
+  kernel.pages.pages = 0;
+  for (const fs of decoder.every(MemoryFileSystem)) kernel.pages.take(fs.pagesInUse);
   for (const maps of decoder.every(Maps)) {
     const runs = decoder.spaces.get(maps.space);
     if (runs !== undefined && maps.space.users > 0) adoptPages(maps, runs);

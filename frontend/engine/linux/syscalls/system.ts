@@ -1,7 +1,6 @@
 /** The machine and its limits: uname, sysinfo, rlimits, prctl, scheduling, and what is refused politely. */
 
 import { E, Errno } from "../errno.ts";
-import { MEMORY } from "../kernel.ts";
 import { RLIMIT_AS, RLIMIT_NOFILE } from "../limits.ts";
 import { ofThreads, type Thread } from "../task.ts";
 import type { ByteString } from "../types.ts";
@@ -133,8 +132,8 @@ export const systemCalls = ofThreads({
     const { memory } = thread;
     memory.writable(a[0], 112).fill(0);
     memory.setI64(a[0], Math.floor(kernel.monotonic() / 1e9));
-    memory.setI64(a[0] + 32, MEMORY);
-    memory.setI64(a[0] + 40, MEMORY - kernel.pages.pages * 4096);
+    memory.setI64(a[0] + 32, kernel.pages.most * 4096);
+    memory.setI64(a[0] + 40, (kernel.pages.most - kernel.pages.pages) * 4096);
     memory.setU16(a[0] + 80, [...kernel.processes()].length);
     memory.setU32(a[0] + 104, 1);
     return 0;

@@ -37,6 +37,7 @@ export class MemoryFileSystem implements FileSystem {
   readonly now: () => Time;
   /** Directories show a size like those of a disk, not one that counts entries. */
   readonly likeDisk: boolean;
+  private readonly vfs: Vfs;
   private readonly mostPages: number;
   private pages = 0;
   private inodes = 0;
@@ -49,6 +50,7 @@ export class MemoryFileSystem implements FileSystem {
   constructor(vfs: Vfs, options: MemoryOptions = {}) {
     this.type = options.type ?? "tmpfs";
     this.volatile = options.volatile ?? false;
+    this.vfs = vfs;
     this.now = vfs.now;
     this.likeDisk = options.lower !== undefined;
     this.mostPages = Math.ceil((options.most ?? DEFAULT_MOST) / PAGE_SIZE);
@@ -95,12 +97,21 @@ export class MemoryFileSystem implements FileSystem {
   }
 
   reserve(pages: number): void {
-    if (this.pages + pages > this.mostPages) throw new Errno(E.NOSPC);
+    if (this.pages + pages > this.mostPages || this.vfs.account?.has(pages) === false) {
+      throw new Errno(E.NOSPC);
+    }
+    this.vfs.account?.take(pages);
     this.pages += pages;
   }
 
   release(pages: number): void {
-    this.pages = Math.max(0, this.pages - pages);
+    const given = Math.min(pages, this.pages);
+    this.vfs.account?.give(given);
+    this.pages -= given;
+  }
+
+  get pagesInUse(): number {
+    return this.pages;
   }
 
   statfs(): StatFs {

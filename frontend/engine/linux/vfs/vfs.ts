@@ -1,6 +1,7 @@
 /** All mounted file systems of a machine, and what belongs to files as a whole. */
 
 import { E, Errno } from "../errno.ts";
+import type { PageAccount } from "../memory/paging.ts";
 import type { ByteString, Time } from "../types.ts";
 import { Dentry } from "./dentry.ts";
 import { DeviceRegistry } from "./devices.ts";
@@ -18,6 +19,8 @@ export class Vfs {
   devpts: MemoryFileSystem | undefined;
   /** Where memfds are. */
   hidden: Mount | undefined;
+  /** The machine's memory, which files in memory take from. */
+  account: PageAccount | undefined;
   private nextMount = 20;
   /** Minor numbers of file systems without a device; below are the pseudo file systems' of io/. */
   private nextDevice = 0x20;

@@ -84,7 +84,6 @@ const SYS_FILES: readonly (readonly [ByteString, ByteString])[] = [
   ["devices/system/node/possible", "0\n"],
   ["devices/system/node/node0/cpulist", "0\n"],
   ["devices/system/node/node0/cpumap", "1\n"],
-  ["devices/system/node/node0/meminfo", "Node 0 MemTotal:  3670016 kB\nNode 0 MemFree:   3670016 kB\n"],
   ["kernel/mm/transparent_hugepage/enabled", "always madvise [never]\n"],
   ["kernel/mm/transparent_hugepage/hpage_pmd_size", "2097152\n"],
   ["class/net/.keep", ""],
@@ -94,10 +93,12 @@ const SYS_FILES: readonly (readonly [ByteString, ByteString])[] = [
 ];
 
 /** What programs look for in sysfs, as plain files. */
-export function makeSysFs(vfs: Vfs): MemoryFileSystem {
+function makeSysFs(vfs: Vfs, kernel: LinuxKernel): MemoryFileSystem {
   const fs = new MemoryFileSystem(vfs, { type: "sysfs", mode: 0o555 });
   const owner = { uid: 0, gid: 0 };
-  for (const [path, content] of SYS_FILES) {
+  const kib = kernel.pages.most * 4;
+  const memory = `Node 0 MemTotal:  ${kib} kB\nNode 0 MemFree:   ${kib} kB\n`;
+  for (const [path, content] of [...SYS_FILES, ["devices/system/node/node0/meminfo", memory] as const]) {
     const names = path.split("/");
     const last = names.pop()!;
     let at: MemoryDirectory = fs.root;
@@ -117,5 +118,5 @@ export function makeSysFs(vfs: Vfs): MemoryFileSystem {
 /** /proc and /sys of a machine whose kernel is there. */
 export function mountKernelFiles(vfs: Vfs, kernel: LinuxKernel): void {
   mountAt(vfs, "proc", "proc", KERNEL_FLAGS, new ProcFileSystem(vfs, kernel));
-  mountAt(vfs, "sys", "sysfs", KERNEL_FLAGS, makeSysFs(vfs));
+  mountAt(vfs, "sys", "sysfs", KERNEL_FLAGS, makeSysFs(vfs, kernel));
 }

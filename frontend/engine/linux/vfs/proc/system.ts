@@ -6,8 +6,6 @@ import { RELEASE, VERSION } from "../../syscalls/system.ts";
 import type { ByteString, Task } from "../../types.ts";
 import { fixed, type Listing, ProcDirectory, type ProcInode, type ProcSource, ProcText } from "./nodes.ts";
 
-const MEMORY_KIB = 3.5 * 1024 * 1024;
-
 /** As CPUID tells it: x86-64-v2. */
 const CPU_FLAGS =
   "fpu tsc cx8 cmov mmx fxsr sse sse2 syscall nx lm constant_tsc rep_good nopl cpuid pni ssse3 cx16 sse4_1 sse4_2 popcnt lahf_lm";
@@ -40,11 +38,11 @@ export function cpuInfo(): ByteString {
 }
 
 function memInfo(kernel: LinuxKernel): ByteString {
-  let used = 0;
-  for (const process of kernel.processes()) used += (process.leader?.maps.resident() ?? 0) * 4;
-  const free = Math.max(0, MEMORY_KIB - used);
+  const total = kernel.pages.most * 4;
+  const used = kernel.pages.pages * 4;
+  const free = total - used;
   const rows: [string, number][] = [
-    ["MemTotal", MEMORY_KIB],
+    ["MemTotal", total],
     ["MemFree", free],
     ["MemAvailable", free],
     ["Buffers", 0],
@@ -60,7 +58,7 @@ function memInfo(kernel: LinuxKernel): ByteString {
     ["Mapped", 0],
     ["Shmem", 0],
     ["Slab", 0],
-    ["CommitLimit", MEMORY_KIB],
+    ["CommitLimit", total],
     ["Committed_AS", used],
     ["HugePages_Total", 0],
   ];
