@@ -1,4 +1,4 @@
-"""``python -m tests.engine.suites cpython [--modules test_int,…] [--jobs 2] [--minutes N] [--update]``
+"""``python -m tests.engine.suites cpython|psutil [--modules test_int,…] [--jobs 2] [--minutes N] [--update]``
 
 Runs a suite's modules natively and then in the engine, those first that are quick natively. What is known is
 kept in the user's cache: a run that was interrupted goes on where it was. ``--again`` runs modules anew:
@@ -16,10 +16,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tests.engine.suites import table
 from tests.engine.suites.cpython import CPython
-from tests.engine.suites.packages import SUITES
+from tests.engine.suites.packages import results_of
+from tests.engine.suites.psutil import Psutil
 from tests.engine.suites.runs import Limits, Results
 
 NATIVE = Limits(module=60, case=30)
+
+
+KINDS: dict[str, type[CPython] | type[Psutil]] = {"cpython": CPython, "psutil": Psutil}
 
 
 def say(text: str) -> None:
@@ -29,7 +33,7 @@ def say(text: str) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Run others' test suites natively and in the engine.")
-    parser.add_argument("suite", choices=["cpython"])
+    parser.add_argument("suite", choices=sorted(KINDS))
     parser.add_argument("--modules", help="only these, divided by commas")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no module after that time")
@@ -39,8 +43,8 @@ def main() -> int:
     parser.add_argument("--update", action="store_true", help="write docs/engine-suites.md")
     parser.add_argument("--show", action="store_true", help="show differences with their tracebacks")
     options = parser.parse_args()
-    suite = CPython()
-    results = Results(SUITES / f"{suite.name}.json")
+    suite = KINDS[options.suite]()
+    results = Results(results_of(suite.name))
     modules = options.modules.split(",") if options.modules else suite.modules()
     if unknown := set(modules) - set(suite.modules()):
         parser.error(f"no such module: {', '.join(sorted(unknown))}")
@@ -86,7 +90,7 @@ def main() -> int:
                 say(line)
     say(table.totals(results))
     if options.update:
-        table.write(suite.title, suite.version(), results)
+        table.write([suite() for suite in KINDS.values() if results_of(suite.name).is_file()])
     return 0
 
 

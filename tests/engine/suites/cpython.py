@@ -5,20 +5,27 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tests.engine.suites.packages import SUITES, unpack
+from tests.engine.suites.packages import SUITES, unpack, version
 from tests.engine.suites.runs import Limits, Run, run
 
 PYTHON = "/usr/bin/python3.11"
 DRIVER = Path(__file__).with_name("guest_unittest.py")
 
 
+def need_python() -> None:
+    if not Path(PYTHON).exists():
+        raise SystemExit(f"{PYTHON} is not here: the suite needs Debian 12's python3.11")
+
+
 class CPython:
     name = "cpython"
     title = "CPython's regression tests"
+    about = (
+        "Debian's `libpython3.11-testsuite` {} with the host's `python3.11`, without resources (`-u none`)."
+    )
 
     def __init__(self) -> None:
-        if not Path(PYTHON).exists():
-            raise SystemExit(f"{PYTHON} is not here: the suite needs Debian 12's python3.11")
+        need_python()
         self.library = SUITES / "cpython"
         packages = ["libpython3.11-stdlib", "libpython3.11-testsuite"]
         unpack(packages, "/usr/lib/python3.11/test", self.library / "test")
@@ -26,7 +33,7 @@ class CPython:
         shutil.copy(DRIVER, self.library / "guest_unittest.py")
 
     def version(self) -> str:
-        return (self.library / "test" / ".versions").read_text().split("\n")[0].split()[1]
+        return version(self.library / "test")
 
     def modules(self) -> list[str]:
         folder = self.library / "test"
@@ -35,5 +42,5 @@ class CPython:
         return sorted(files | packages)
 
     def run(self, module: str, limits: Limits, *, engine: bool) -> Run:
-        guest = [PYTHON, str(self.library / "guest_unittest.py"), module]
+        guest = [PYTHON, str(self.library / "guest_unittest.py"), f"test.{module}"]
         return run(guest, {"PYTHONPATH": str(self.library)}, limits, engine=engine)

@@ -1,8 +1,8 @@
-"""Runs one module of CPython's tests and says what becomes of each case; itself needs nothing but CPython.
+"""Runs one module of unittest cases and says what becomes of each; itself needs nothing but CPython.
 
-``python3.11 guest_unittest.py MODULE < ids of cases to leave out``. As ``python -m test MODULE`` does,
-without resources (network, much CPU, sound). Each record is a line of JSON on standard output: a case begins,
-or it ended and how. What the tests themselves print goes nowhere.
+``python3.11 guest_unittest.py MODULE < ids of cases to leave out``. CPython's own tests are run as
+``python -m test`` does, without resources (network, much CPU, sound). Each record is a line of JSON on
+standard output: a case begins, or it ended and how. What the tests themselves print goes nowhere.
 """
 
 from __future__ import annotations
@@ -98,19 +98,19 @@ def main() -> None:
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)
     os.close(nothing)
-    from test import support  # type: ignore[import-not-found,unused-ignore]
-
     result = Records(descriptor)
 
     def run_suite(suite: unittest.TestSuite) -> None:
         without(suite, left_out)
         suite.run(result)
 
-    support.use_resources = []
-    support.verbose = False
-    support._run_suite = run_suite
+    if name.startswith("test."):
+        support = importlib.import_module("test.support")
+        support.use_resources = []  # type: ignore[attr-defined]
+        support.verbose = False  # type: ignore[attr-defined]
+        support._run_suite = run_suite  # type: ignore[attr-defined]
     try:
-        module = importlib.import_module(f"test.{name}")
+        module = importlib.import_module(name)
         if hasattr(module, "test_main"):
             module.test_main()
         else:

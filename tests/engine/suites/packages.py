@@ -19,6 +19,10 @@ CACHE = Path(os.environ.get("CACHE_DIR") or platformdirs.user_cache_dir("webvm",
 SUITES = CACHE / "suites"
 
 
+def results_of(suite: str) -> Path:
+    return SUITES / f"{suite}.json"
+
+
 def unpack(names: list[str], prefix: str, folder: Path) -> Path:
     """The files below `prefix` of the packages, in `folder`; done once, and then whole."""
     if folder.is_dir():
@@ -42,6 +46,11 @@ def unpack(names: list[str], prefix: str, folder: Path) -> Path:
         )
         shutil.move(target, folder)
     return folder
+
+
+def version(folder: Path) -> str:
+    """Of the last of the packages there."""
+    return (folder / ".versions").read_text().split()[-1]
 
 
 def _write(deb: Path, target: Path, wanted: Callable[[str], bool], cut: int) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
+from tests.engine.suites.packages import results_of
 from tests.engine.suites.runs import Results, Run
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -82,30 +84,46 @@ def explained(module: str, results: Results) -> str:
     return "; ".join(f"{reason} ({number})" for reason, number in sorted(numbers.items()))
 
 
-def write(title: str, version: str, results: Results) -> None:
-    ran = sorted(module for module in results.engine if module in results.native)
-    nothing = sorted(name for name, run in results.native.items() if not run.passed())
-    waiting = sorted(set(results.native) - set(ran) - set(nothing))
+class Suite(Protocol):
+    name: str
+    title: str
+    about: str
+
+    def version(self) -> str: ...
+
+
+def write(suites: Sequence[Suite]) -> None:
     lines = [
         "# Test suites of others",
         "",
-        "Written by `uv run python -m tests.engine.suites cpython --update`; reasons are in "
+        "Each module is run natively and in the engine (`--root /`), as the user who runs it; counted are "
+        "cases that pass natively.",
+        "Written by `uv run python -m tests.engine.suites SUITE --update`; reasons are in "
         "`tests/engine/suites/reasons.txt`.",
         "",
-        f"## {title}",
-        "",
-        f"Debian's `libpython3.11-testsuite` {version} with the host's `python3.11`, each module natively "
-        "and in the engine (`--root /`), without resources (`-u none`), as the user who runs it.",
-        "",
-        f"{totals(results)}.",
-        "",
+    ]
+    for suite in suites:
+        results = Results(results_of(suite.name))
+        lines += [f"## {suite.title}", "", suite.about.format(suite.version()), "", f"{totals(results)}.", ""]
+        lines += section(results)
+    PAGE.write_text("\n".join(lines))
+
+
+def section(results: Results) -> list[str]:
+    ran = sorted(module for module in results.engine if module in results.native)
+    nothing = sorted(name for name, run in results.native.items() if not run.passed())
+    waiting = sorted(set(results.native) - set(ran) - set(nothing))
+    alike = [module for module in ran if not differing(module, results)]
+    lines = [
         "| module | pass natively | of them in the engine | why the others do not |",
         "|---|---|---|---|",
     ]
     for module in ran:
-        native = len(results.native[module].passed())
-        missing = len(differing(module, results))
-        lines.append(f"| {module} | {native} | {native - missing} | {explained(module, results)} |")
-    lines += ["", f"Not run in the engine yet: {', '.join(waiting) or 'none'}.", ""]
+        native, missing = len(results.native[module].passed()), len(differing(module, results))
+        if missing:
+            lines.append(f"| {module} | {native} | {native - missing} | {explained(module, results)} |")
+    counts = [f"{module} {len(results.native[module].passed())}" for module in alike]
+    lines += ["", f"All cases pass in: {', '.join(counts) or 'none'}.", ""]
+    lines += [f"Not run in the engine yet: {', '.join(waiting) or 'none'}.", ""]
     lines += [f"Nothing passes natively: {', '.join(nothing) or 'none'}.", ""]
-    PAGE.write_text("\n".join(lines))
+    return lines

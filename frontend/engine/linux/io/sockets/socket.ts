@@ -6,6 +6,7 @@ import type { OpenFile, Task } from "../../types.ts";
 import { Block, type WaitQueue } from "../../wait.ts";
 import { FIONREAD, O_RDWR, SIGPIPE, S_IFSOCK } from "../constants.ts";
 import { PseudoFile, PseudoInode, SOCKET_DEVICE, refusePosition } from "../pseudo.ts";
+import { interfaceControl } from "./interfaces.ts";
 import { MSG_DONTWAIT, MSG_NOSIGNAL, SOL_SOCKET, SO_RCVBUF, SO_SNDBUF } from "./numbers.ts";
 
 /** `struct ucred`. */
@@ -167,7 +168,7 @@ export abstract class Socket extends PseudoFile {
         task.memory.setU32(argument, 0);
         return 0;
       default:
-        return super.ioctl(task, request, argument);
+        return interfaceControl(task, this.domain, request, argument) ?? super.ioctl(task, request, argument);
     }
   }
 }
