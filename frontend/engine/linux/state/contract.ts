@@ -12,8 +12,8 @@ export class StateError extends Error {
   override readonly name = "StateError";
   readonly code: "bad_state" | "state_version" | "memory_size";
 
-  constructor(code: StateError["code"], message: string) {
-    super(message);
+  constructor(code: StateError["code"], message: string, options?: ErrorOptions) {
+    super(message, options);
     this.code = code;
   }
 }

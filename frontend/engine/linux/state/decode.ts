@@ -92,7 +92,8 @@ export class Decoder {
 
   private shape(entry: Entry): string[] {
     const shape = this.written.shapes[entry[2] as number];
-    if (shape === undefined) throw new StateError("bad_state", "The saved machine has an object of no kind.");
+    if (shape === undefined || shape.includes("__proto__"))
+      throw new StateError("bad_state", "The saved machine has an object of no kind.");
     return shape;
   }
 

@@ -1,10 +1,10 @@
 /** Pages of address spaces: which of them a saved machine needs, and putting them back. */
 
-import { GUEST_BASE, PAGE_DIRTY, PAGE_EXEC, PAGE_READ, PAGE_SIZE, PAGE_WRITABLE } from "../abi.ts";
+import { GUEST_BASE, GUEST_END, PAGE_DIRTY, PAGE_EXEC, PAGE_READ, PAGE_SIZE, PAGE_WRITABLE } from "../abi.ts";
 import { pageOf } from "../memory/areas.ts";
 import type { Maps } from "../memory/maps.ts";
 import { type CorePool, AddressSpace } from "../memory/space.ts";
-import type { ReadBlock } from "./contract.ts";
+import { type ReadBlock, StateError } from "./contract.ts";
 import type { Places } from "./places.ts";
 
 const WORDS = PAGE_SIZE / 4;
@@ -69,8 +69,21 @@ export function placePages(maps: Maps, pages: readonly number[], places: Places)
   return runs;
 }
 
+/** Somebody else may have made them: a page out of bounds would be a place in the core. */
+function mustBeRuns(runs: SpacePages): void {
+  const isRun = (at: number): boolean => {
+    const [page, count, place, bits] = runs.slice(at, at + 4) as [number, number, number, number];
+    const inside = page >= 1 && count >= 1 && page + count <= GUEST_END / PAGE_SIZE && place >= 0;
+    return inside && (bits & ~KEPT_BITS) === 0;
+  };
+  let good = runs.length % 4 === 0 && runs.every((value) => Number.isSafeInteger(value));
+  for (let at = 0; good && at < runs.length; at += 4) good = isRun(at);
+  if (!good) throw new StateError("bad_state", "The saved machine has pages that cannot be.");
+}
+
 /** An address space of `pool` with these pages in it. ENOMEM when the host has no memory for it. */
 export function restoreSpace(pool: CorePool, runs: SpacePages, read: ReadBlock): AddressSpace {
+  mustBeRuns(runs);
   const space = new AddressSpace(pool);
   for (let at = 0; at < runs.length; at += 4) {
     const [page, count, place, bits] = runs.slice(at, at + 4) as [number, number, number, number];

@@ -136,6 +136,16 @@ function readText(read: ReadBlock, first: number): Text {
  * Who makes it sets again what is the host's: output of consoles, `onError` of the disk.
  */
 export function restoreMachine(options: MachineOptions, read: ReadBlock): Machine {
+  try {
+    return restored(options, read);
+  } catch (error) {
+    if (error instanceof StateError) throw error;
+    // What nobody of us has written can fail anywhere.
+    throw new StateError("bad_state", "The saved machine is damaged.", { cause: error });
+  }
+}
+
+function restored(options: MachineOptions, read: ReadBlock): Machine {
   const text = readText(read, options.memoryMib * PAGES_PER_MIB);
   options.host.continueFrom(text.monotonic);
   const now = (): Time => options.host.realtime();
