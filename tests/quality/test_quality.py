@@ -50,8 +50,10 @@ def test_python(name: str, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def client_packages() -> None:
-    """A fresh clone has none of the client's tools yet."""
+    """A fresh clone has neither the client's tools nor the engine's core, which its tests run."""
     Client().ensure_packages(Reporter(io.StringIO()))
+    build = Client().folder / "engine" / "build.py"
+    must_pass([sys.executable, str(build), "--only", "wasm"], PROJECT, os.environ)
 
 
 @pytest.mark.usefixtures("client_packages")

@@ -210,6 +210,7 @@ export function startWorker(kind: MachineKind): Worker {
   const worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: "machine" });
   // Compiled here: the page can begin before the worker's script has arrived.
   const give = (message: ToWorker): void => worker.postMessage(message);
+  give({ type: "kind", kind });
   compileEmulator(kind).then(
     (module) => give({ type: "wasm", kind, module }),
     (error: unknown) => give({ type: "wasm", kind, error: plainError(error) }),

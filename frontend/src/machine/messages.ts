@@ -70,6 +70,7 @@ export type ToWorker =
   | { type: "located"; id: number; answer: LocateAnswer }
   | { type: "located"; id: number; error: PlainError }
   | { type: "extra"; bytes: Uint8Array | undefined }
+  | { type: "kind"; kind: MachineKind }
   | { type: "wasm"; kind: MachineKind; module: WebAssembly.Module }
   | { type: "wasm"; kind: MachineKind; error: PlainError };
 

@@ -18,6 +18,7 @@ import type {
   Started,
 } from "./client";
 import { Devices } from "./devices";
+import { loadEmulator } from "./emulators";
 import { splitExtra } from "./extra";
 import { MachineError, type Machine, type MachineEvents, type MachineKind } from "./machine";
 import type { RoundSummary, SaveSummary } from "./messages";
@@ -112,12 +113,12 @@ export class Session {
     wasm: WebAssembly.Module,
   ): Promise<Machine> {
     if (config.kind === "linux") {
-      const { LinuxMachine } = await import("./linux/linux");
+      const { LinuxMachine } = await loadEmulator("linux");
       return new LinuxMachine({ config, disk, wasm });
     }
     const readBlob = (blob: Blob): Promise<Uint8Array> => readWhole(source, blob);
     const [{ Pc }, firmware] = await Promise.all([
-      import("./pc/pc"),
+      loadEmulator("pc"),
       this.phase("firmware", async () => {
         const [bios, vgaBios] = await Promise.all([readBlob(config.bios), readBlob(config.vga_bios)]);
         const loadKernel = async (): Promise<{ kernel: Uint8Array; initrd: Uint8Array }> => {

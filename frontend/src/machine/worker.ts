@@ -6,6 +6,7 @@ import { openBrowserCache } from "../disk/browser-cache";
 import type { LocateAnswer } from "./client";
 import { errorFrom, plainError, type Calls, type Notices, type ToPage, type ToWorker } from "./messages";
 import type { MachineKind } from "./machine";
+import { loadEmulator } from "./emulators";
 import { Session } from "./session";
 import { compileEmulator } from "./wasm";
 
@@ -66,6 +67,10 @@ scope.onmessage = ({ data }) => {
       return;
     case "extra":
       giveExtra?.(data.bytes);
+      return;
+    case "kind":
+      // A failure is heard when the session starts.
+      loadEmulator(data.kind).catch(() => undefined);
       return;
     case "wasm":
       giveWasm({ kind: data.kind, module: moduleFrom(data) });

@@ -10,6 +10,8 @@ import { settle } from "../../../engine/linux/vfs/ext4/filesystem.ts";
 
 const O_RDWR = 2;
 const O_WRONLY = 1;
+/** Bytes of output in a line. */
+const PIECE = 4096;
 const ENVIRONMENT = [
   "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
   "HOME=/root",
@@ -73,7 +75,11 @@ export class GuestAgent {
   }
 
   private async run(command: string): Promise<string> {
-    const send = (bytes: Uint8Array): void => this.answer(`out ${btoa(String.fromCharCode(...bytes))}`);
+    const send = (bytes: Uint8Array): void => {
+      for (let at = 0; at < bytes.length; at += PIECE) {
+        this.answer(`out ${btoa(String.fromCharCode(...bytes.subarray(at, at + PIECE)))}`);
+      }
+    };
     const process = await settle(() =>
       this.guest.spawn({
         path: "/bin/sh",

@@ -11,7 +11,7 @@ import {
   restoreMachine,
 } from "../../../engine/linux/state/state.ts";
 import type { Task, Time } from "../../../engine/linux/types.ts";
-import { Block } from "../../../engine/linux/wait.ts";
+import { Block, type Waiter } from "../../../engine/linux/wait.ts";
 import { holdFile } from "../../../engine/linux/references.ts";
 import { Ext4FileSystem, openExt4, settle } from "../../../engine/linux/vfs/ext4/filesystem.ts";
 import { openPath } from "../../../engine/linux/vfs/open.ts";
@@ -34,6 +34,8 @@ import { GuestAgent } from "./agent";
 import { blocksOf, readerOf } from "./blocks";
 import { GuestClock, realtime } from "./clock";
 import { LinuxDisk } from "./disk";
+import { ConsoleOutput } from "./output";
+import { Turns } from "./turns";
 
 /** Milliseconds that the guest runs before the host's events are looked at. */
 const TURN = 8;
@@ -64,6 +66,7 @@ export interface LinuxMachineOptions {
 interface Live {
   guest: Guest;
   agent: GuestAgent;
+  output: ConsoleOutput;
 }
 
 export class LinuxMachine extends Emitter<MachineEvents> implements Machine {
@@ -72,11 +75,10 @@ export class LinuxMachine extends Emitter<MachineEvents> implements Machine {
   private readonly disk: LinuxDisk;
   private state: MachineState = "loading";
   private ticking = false;
-  private diskFailure: unknown;
-  private readonly channel = new MessageChannel();
-  private isScheduled = false;
+  /** Process 1 of the guest that runs has ended. */
+  private initEnded = false;
+  private readonly turns = new Turns(() => this.turn());
   private idle: ReturnType<typeof setTimeout> | undefined;
-  private output: Uint8Array[][] = [];
   private agentText = "";
   private activity = { read: 0, written: 0 };
   private activityTimer: ReturnType<typeof setTimeout> | undefined;
@@ -87,24 +89,26 @@ export class LinuxMachine extends Emitter<MachineEvents> implements Machine {
     this.disk = new LinuxDisk(options.disk, {
       read: (bytes) => this.count("read", bytes),
       written: (bytes) => this.count("written", bytes),
+      failed: (error) => this.stopOnDisk(error),
       changed: () => {
         this.reportActivity();
         // Behind what the read's own promise does.
         setTimeout(() => this.kick(), 0);
       },
     });
-    this.channel.port1.onmessage = () => this.turn();
   }
 
   async boot(): Promise<void> {
     const seed = crypto.getRandomValues(new Uint32Array(1))[0]!;
     const now = (): Time => realtime();
+    this.clock.continueFrom(0);
     const fs = await this.openDisk(now, seed);
     const options = this.machineOptions;
     const root = (): Ext4FileSystem => fs;
     const guest = await settle(() => makeMachine(makeRoot({ now, root, source: "/dev/vda" }), options));
-    this.attach(guest);
     await this.startInit(guest);
+    if (this.destroyed) throw new MachineError("machine_gone", "The machine was switched off.");
+    this.attach(guest);
     this.start();
   }
 
@@ -130,18 +134,17 @@ export class LinuxMachine extends Emitter<MachineEvents> implements Machine {
 
   async retryDisk(): Promise<void> {
     if (this.state !== "stopped-on-disk") return;
-    this.diskFailure = undefined;
-    this.store?.retry();
-    this.start();
+    await this.disk.retry();
+    if (this.disk.failure !== undefined || this.destroyed) return;
+    if (this.live) this.start();
+    else this.setState("loading");
   }
 
   async capture({ matches = () => false, frozen }: CaptureOptions = {}): Promise<Capture> {
     for (;;) {
-      if (this.diskFailure !== undefined) {
-        throw new MachineError(
-          "disk_error",
-          `A disk read has not been answered: ${messageOf(this.diskFailure)}`,
-        );
+      const { failure } = this.disk;
+      if (failure !== undefined) {
+        throw new MachineError("disk_error", `A disk read has not been answered: ${messageOf(failure)}`);
       }
       const started = performance.now();
       try {
@@ -202,18 +205,13 @@ export class LinuxMachine extends Emitter<MachineEvents> implements Machine {
     this.halt();
     this.destroyed = true;
     clearTimeout(this.activityTimer);
-    this.channel.port1.close();
+    this.turns.close();
     this.live = undefined;
   }
 
   private get mustLive(): Live {
     if (!this.live) throw new MachineError("machine_gone", "The machine is switched off.");
     return this.live;
-  }
-
-  private get store(): Ext4FileSystem["store"] | undefined {
-    const fs = this.live?.guest.vfs.mounts[0]?.fs;
-    return fs instanceof Ext4FileSystem ? fs.store : undefined;
   }
 
   private get machineOptions(): MachineOptions {
@@ -249,16 +247,12 @@ export class LinuxMachine extends Emitter<MachineEvents> implements Machine {
 
   private attach(guest: Guest): void {
     const agent = new GuestAgent(guest, (line) => this.emit("agent", new TextEncoder().encode(`${line}\n`)));
-    this.live = { guest, agent };
-    this.output = guest.io.consoles.map(() => []);
-    guest.io.consoles.forEach((console, terminal) => {
-      console.onOutput = (bytes) => void this.output[terminal]!.push(bytes.slice());
-    });
+    this.live = { guest, agent, output: new ConsoleOutput(guest.io.consoles) };
+    this.initEnded = false;
     guest.kernel.onProcessEnd = (process) => {
       agent.processEnded(process);
-      if (process.pid === 1 && this.live?.guest === guest) this.restartSoon();
+      if (process.pid === 1) this.initEnded = true;
     };
-    this.store!.onError = (problem) => this.stopOnDisk(problem);
   }
 
   private async startInit(guest: Guest): Promise<void> {
@@ -284,17 +278,22 @@ export class LinuxMachine extends Emitter<MachineEvents> implements Machine {
   }
 
   /** Process 1 has ended: as a computer that is restarted. */
-  private restartSoon(): void {
-    this.flush();
+  private restart(): void {
     this.halt();
     this.print(0, "\r\nThe machine has stopped; it is started again.\r\n");
     this.flush();
+    const { vfs, io } = this.mustLive.guest;
+    this.live = undefined;
     this.setState("loading");
     const again = async (): Promise<void> => {
-      const { vfs } = this.mustLive.guest;
       await settle(() => vfs.sync());
       await new Promise((resolve) => setTimeout(resolve, BETWEEN_BOOTS));
-      if (!this.destroyed) await this.boot();
+      if (this.destroyed) return;
+      await this.boot();
+      // Whoever looks at a terminal does not tell its size again.
+      this.live?.guest.io.consoles.forEach((console, terminal) =>
+        console.resize(io.consoles[terminal]!.window),
+      );
     };
     again().catch((error: unknown) =>
       this.setState("error", `The machine could not be started again: ${messageOf(error)}`),
@@ -316,16 +315,16 @@ export class LinuxMachine extends Emitter<MachineEvents> implements Machine {
 
   /** The guest may have something to do. */
   private kick(): void {
-    if (this.isScheduled || !this.ticking) return;
-    this.isScheduled = true;
+    if (!this.ticking) return;
     clearTimeout(this.idle);
-    this.channel.port2.postMessage(undefined);
+    this.turns.request();
   }
 
   private turn(): void {
-    this.isScheduled = false;
     if (!this.ticking || !this.live) return;
-    const { kernel } = this.live.guest;
+    const { output, guest } = this.live;
+    const { kernel } = guest;
+    output.letGo();
     try {
       kernel.step(TURN);
     } catch (error) {
@@ -336,29 +335,24 @@ export class LinuxMachine extends Emitter<MachineEvents> implements Machine {
       return;
     }
     this.flush();
+    if (this.initEnded) return this.restart();
     if (!this.ticking) return;
+    const untilOutput = output.letGo();
     if (kernel.runnable) return this.kick();
-    const wait = Math.ceil((kernel.nextTimer - kernel.monotonic()) / 1e6);
+    const untilTimer = (kernel.nextTimer - kernel.monotonic()) / 1e6;
+    const wait = Math.ceil(Math.min(untilTimer, untilOutput));
     if (wait !== Infinity)
       this.idle = setTimeout(() => this.kick(), Math.max(0, Math.min(LONGEST_WAIT, wait)));
   }
 
   private print(terminal: number, text: string): void {
-    this.output[terminal]?.push(new TextEncoder().encode(text));
+    this.live?.output.add(terminal, new TextEncoder().encode(text));
   }
 
-  /** What the guest has written since the last time. */
+  /** Tells what the guest has written since the last time. */
   private flush(): void {
-    this.output.forEach((pieces, terminal) => {
-      if (pieces.length === 0) return;
-      const bytes = new Uint8Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
-      let at = 0;
-      for (const piece of pieces.splice(0)) {
-        bytes.set(piece, at);
-        at += piece.length;
-      }
-      this.emit("console", bytes, terminal);
-    });
+    if (!this.live) return;
+    for (const { terminal, bytes } of this.live.output.take()) this.emit("console", bytes, terminal);
   }
 
   private setState(state: MachineState, message?: string): void {
@@ -367,8 +361,7 @@ export class LinuxMachine extends Emitter<MachineEvents> implements Machine {
   }
 
   private stopOnDisk(problem: unknown): void {
-    this.diskFailure = problem;
-    if (!this.ticking) return;
+    if (this.destroyed || this.state === "error") return;
     this.halt();
     this.setState("stopped-on-disk", messageOf(problem));
   }
@@ -397,14 +390,19 @@ function openConsole(task: Task): void {
   files.add(holdFile(console), false);
 }
 
-/** Resolves when what the call waits for has come; the disk says so when it fails. */
-function arrival(block: Block): Promise<void> {
-  return new Promise((resolve) => {
-    const waiter = { woken: () => resolve() };
-    for (const queue of block.queues) queue.add(waiter);
+/** Resolves when what the call waits for may have come. */
+async function arrival({ queues }: Block): Promise<void> {
+  let waiter: Waiter | undefined;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  await new Promise<void>((resolve) => {
+    waiter = { woken: () => resolve() };
+    for (const queue of queues) queue.add(waiter);
     // A read that failed wakes nobody.
-    setTimeout(resolve, 200);
+    timer = setTimeout(resolve, 200);
   });
+  clearTimeout(timer);
+  // What waits is part of the machine, this is not.
+  for (const queue of queues) queue.remove(waiter!);
 }
 
 function machineError(error: unknown): unknown {
