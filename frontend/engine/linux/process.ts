@@ -75,6 +75,8 @@ export class ThreadGroup implements Process {
   noNewPrivileges = false;
   parentDeathSignal = 0;
   nice = 0;
+  /** Of ioprio_set: class and level; 0: none. */
+  ioPriority = 0;
   /** Seconds of CPU time at which SIGXCPU comes next. */
   cpuWarning = 0;
   personality = 0;

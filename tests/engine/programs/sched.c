@@ -1,9 +1,11 @@
 /* Policies and priorities: what is kept, what is refused. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -17,6 +19,18 @@ static void show_policy(const char *what) {
   int policy = sched_getscheduler(0);
   sched_getparam(0, &param);
   printf("%s: policy %x, priority %d\n", what, policy, param.sched_priority);
+}
+
+/* The number of a thread counts as its process's. */
+static void *in_thread(void *nothing) {
+  pid_t tid = gettid();
+  errno = 0;
+  printf("nice of a thread: %d %s\n", getpriority(PRIO_PROCESS, tid), strerror(errno));
+  printf("group and session: %d %d\n", getpgid(tid) == getpgrp(), getsid(tid) == getsid(0));
+  show("group", setpgid(tid, 0));
+  struct rlimit limit;
+  show("limit", prlimit(tid, RLIMIT_NOFILE, 0, &limit));
+  return nothing;
 }
 
 int main(void) {
@@ -52,5 +66,15 @@ int main(void) {
   show("affinity of -1", syscall(SYS_sched_getaffinity, -1, sizeof set, set));
   memset(set, 0, sizeof set);
   show("no processor", syscall(SYS_sched_setaffinity, 0, sizeof set, set));
+  printf("io priority: %ld\n", syscall(SYS_ioprio_get, 1, 0));
+  show("best effort", syscall(SYS_ioprio_set, 1, 0, 2 << 13 | 7));
+  printf("io priority: %lx\n", syscall(SYS_ioprio_get, 1, 0));
+  show("none with a level", syscall(SYS_ioprio_set, 1, 0, 1));
+  show("class", syscall(SYS_ioprio_set, 1, 0, 4 << 13));
+  show("whose", syscall(SYS_ioprio_set, 7, 0, 2 << 13));
+  show("nobody's", syscall(SYS_ioprio_get, 1, 0x3ffffff));
+  pthread_t other;
+  pthread_create(&other, 0, in_thread, 0);
+  pthread_join(other, 0);
   return 0;
 }

@@ -51,8 +51,7 @@ export function getCapabilities(thread: Thread, header: number, data: number): n
   }
   const pid = thread.memory.getI32(header + 4);
   if (pid < 0) throw new Errno(E.INVAL);
-  const other = pid === 0 ? undefined : thread.process.kernel.threads.get(pid)?.process;
-  const sets = capabilitiesOf((other ?? processBy(thread, pid)).credentials);
+  const sets = capabilitiesOf(processBy(thread, pid).credentials);
   if (data === 0) return 0;
   for (let word = 0; word < words; word += 1) {
     SETS.forEach((name, index) => {

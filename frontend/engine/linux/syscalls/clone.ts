@@ -67,6 +67,7 @@ function newProcess(thread: Thread, tid: number, { flags, exitSignal, clearHandl
   });
   if (clearHandlers) resetActions(child.actions);
   child.nice = process.nice;
+  child.ioPriority = process.ioPriority;
   child.personality = process.personality;
   child.dumpable = process.dumpable;
   child.noNewPrivileges = process.noNewPrivileges;

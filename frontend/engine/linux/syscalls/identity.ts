@@ -8,9 +8,10 @@ import type { Credentials } from "../types.ts";
 
 const GROUPS_AT_MOST = 65536;
 
-/** The process with that number, or the caller for 0. ESRCH. */
+/** The process with that number or with a thread that has it, or the caller for 0. ESRCH. */
 export function processBy(thread: Thread, pid: number): ThreadGroup {
-  const process = pid === 0 ? thread.process : thread.process.kernel.process(pid);
+  const { kernel } = thread.process;
+  const process = pid === 0 ? thread.process : (kernel.process(pid) ?? kernel.threads.get(pid)?.process);
   if (process === undefined) throw new Errno(E.SRCH);
   return process;
 }
@@ -19,6 +20,7 @@ function setProcessGroup(thread: Thread, pid: number, pgid: number): number {
   const { process, process: { kernel } } = thread; // prettier-ignore
   if (pgid < 0) throw new Errno(E.INVAL);
   const target = processBy(thread, pid);
+  if (pid !== 0 && target.pid !== pid) throw new Errno(E.INVAL);
   if (target !== process && target.parent !== process) throw new Errno(E.SRCH);
   if (target !== process && target.hasExecuted) throw new Errno(E.ACCES);
   if (target.session !== process.session || target.sid === target.pid) throw new Errno(E.PERM);

@@ -2,6 +2,7 @@
 
 import { E, Errno } from "../errno.ts";
 import { RLIMIT_AS, RLIMIT_NOFILE } from "../limits.ts";
+import type { ThreadGroup } from "../process.ts";
 import { ofThreads, type Thread } from "../task.ts";
 import type { ByteString } from "../types.ts";
 import { Descriptors } from "../vfs/descriptors.ts";
@@ -17,6 +18,10 @@ const PER_QUERY = 0xffffffff;
 const PRIO_PROCESS = 0;
 const PRIO_PGRP = 1;
 const PRIO_USER = 2;
+const IOPRIO_CLASS_NONE = 0;
+const IOPRIO_CLASS_RT = 1;
+const IOPRIO_CLASS_IDLE = 3;
+const IOPRIO_LEVELS = 8;
 const GRND_FLAGS = 7;
 const MEMBARRIER_QUERY = 0;
 /** GLOBAL, GLOBAL_EXPEDITED and PRIVATE_EXPEDITED with their registrations: one processor needs no barrier. */
@@ -78,14 +83,38 @@ function architecture(thread: Thread, code: number, address: number): number {
   }
 }
 
+/** The processes that `which` and `who` name: one, a group's or a user's. */
+function named(thread: Thread, which: number, who: number): ThreadGroup[] {
+  const { process } = thread;
+  if (which === PRIO_PROCESS) return [processBy(thread, who)];
+  const all = [...process.kernel.processes()];
+  if (which === PRIO_PGRP) return all.filter((each) => each.pgid === (who || process.pgid));
+  if (which !== PRIO_USER) throw new Errno(E.INVAL);
+  return all.filter((each) => each.credentials.uid === (who || process.credentials.uid));
+}
+
+/** ioprio_get and ioprio_set: kept, and nothing waits for it. `which` counts from 1. */
+function ioPriority(thread: Thread, which: number, who: number, value: number | undefined): number {
+  if (value !== undefined) {
+    const [kind, level] = [value >> 13, value & 0x1fff];
+    if (kind < 0 || kind > IOPRIO_CLASS_IDLE) throw new Errno(E.INVAL);
+    if (kind === IOPRIO_CLASS_NONE ? level !== 0 : level >= IOPRIO_LEVELS) throw new Errno(E.INVAL);
+    if (kind === IOPRIO_CLASS_RT && thread.process.credentials.euid !== 0) throw new Errno(E.PERM);
+  }
+  const targets = named(thread, which - 1, who);
+  if (targets.length === 0) throw new Errno(E.SRCH);
+  if (value === undefined) {
+    // The best one: real-time before the others, and what has none counts as best effort.
+    const rank = (each: ThreadGroup): number => each.ioPriority || (2 << 13) | 4;
+    return targets.reduce((best, each) => (rank(each) < rank(best) ? each : best)).ioPriority;
+  }
+  for (const each of targets) each.ioPriority = value;
+  return 0;
+}
+
 function priority(thread: Thread, which: number, who: number, nice: number | undefined): number {
   const { process } = thread;
-  let targets = [...process.kernel.processes()];
-  if (which === PRIO_PROCESS) targets = [processBy(thread, who)];
-  else if (which === PRIO_PGRP) targets = targets.filter((each) => each.pgid === (who || process.pgid));
-  else if (which === PRIO_USER) {
-    targets = targets.filter((each) => each.credentials.uid === (who || process.credentials.uid));
-  } else throw new Errno(E.INVAL);
+  const targets = named(thread, which, who);
   if (targets.length === 0) throw new Errno(E.SRCH);
   if (nice === undefined) return 20 - Math.min(...targets.map((each) => each.nice));
   const value = Math.max(-20, Math.min(19, nice));
@@ -184,8 +213,8 @@ export const systemCalls = ofThreads({
     return left === right ? 0 : 3;
   },
 
-  ioprio_get: () => 0,
-  ioprio_set: () => 0,
+  ioprio_get: (thread, a) => ioPriority(thread, a[0] | 0, a[1] | 0, undefined),
+  ioprio_set: (thread, a) => ioPriority(thread, a[0] | 0, a[1] | 0, a[2] | 0),
   // Asked for and refused as a kernel does that has it not, or allows it nobody.
   rseq: () => -E.NOSYS,
   ptrace: () => -E.PERM,

@@ -201,6 +201,7 @@ export function systemListing(fs: ProcSource, kernel: LinuxKernel): Listing {
     cmdline: is(""),
     cpuinfo: cpuInfo,
     devices: () => devices,
+    diskstats: () => "",
     filesystems: () => "nodev\tproc\nnodev\tsysfs\nnodev\ttmpfs\nnodev\tdevtmpfs\nnodev\tdevpts\n\text4\n",
     loadavg: () => loadText(kernel),
     locks: () => [...ioMachine(kernel).locks.describe()].map((line) => `${line}\n`).join(""),
