@@ -10,9 +10,11 @@ import type {
   Started,
 } from "../machine/client";
 import { Emitter } from "../machine/emitter";
-import type { MachineState } from "../machine/machine";
+import type { MachineKind, MachineState } from "../machine/machine";
 
 export class FakeMachine extends Emitter<ClientEvents> implements MachineClient {
+  kind: MachineKind = "pc";
+  terminals = 1;
   readonly agentLines: string[] = [];
   readonly typed: string[] = [];
   readonly calls: string[] = [];

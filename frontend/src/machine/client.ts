@@ -192,6 +192,9 @@ export interface MachineClient extends Omit<
   Machine,
   "on" | "boot" | "resume" | "capture" | "survey" | "instructions"
 > {
+  readonly kind: MachineKind;
+  /** How many consoles it has: a `pc` one. */
+  readonly terminals: number;
   on<K extends keyof ClientEvents>(event: K, listener: ClientEvents[K]): () => void;
   /** Resolves when the guest runs (for a cold boot: when it is powered on). */
   start(): Promise<Started>;

@@ -12,7 +12,7 @@ import type {
   StartOptions,
 } from "./client";
 import { Emitter } from "./emitter";
-import { MachineError, MOST_EXTRA } from "./machine";
+import { MachineError, MOST_EXTRA, type MachineKind } from "./machine";
 import {
   errorFrom,
   plainError,
@@ -29,6 +29,8 @@ interface Waiting {
 }
 
 export class RemoteMachine extends Emitter<ClientEvents> implements MachineClient {
+  readonly kind: MachineKind;
+  readonly terminals: number;
   private readonly waiting = new Map<number, Waiting>();
   private lastId = 0;
   private extra: SaveOptions["extra"];
@@ -39,6 +41,9 @@ export class RemoteMachine extends Emitter<ClientEvents> implements MachineClien
     private readonly options: StartOptions,
   ) {
     super();
+    const { machine } = options.descriptor;
+    this.kind = machine.kind;
+    this.terminals = machine.kind === "linux" ? machine.terminals : 1;
     worker.onmessage = (event: MessageEvent<ToPage>) => this.receive(event.data);
     worker.onerror = (event) => this.fail(event.message || "the worker could not be loaded");
     worker.onmessageerror = () => this.fail("a message could not be read");
