@@ -185,6 +185,7 @@ describe("a linux machine", () => {
       () => "for the error",
     );
     expect(bench.states.at(-1)![1]).toContain("no such device");
+    await expect(bench.machine.capture()).rejects.toMatchObject({ code: "machine_gone" });
   });
 });
 

@@ -149,7 +149,7 @@ export class LinuxMachine extends Emitter<MachineEvents> implements Machine {
       const started = performance.now();
       try {
         // From here to the end of the copying nothing else runs: between two turns the machine stands still.
-        const blocks = captureMachine(this.mustLive.guest);
+        const blocks = captureMachine(this.whole);
         this.flush();
         frozen?.();
         const { changed, matched } = blocksOf(blocks, matches);
@@ -169,7 +169,7 @@ export class LinuxMachine extends Emitter<MachineEvents> implements Machine {
   async survey(matches: BlockMatcher, mostBlocks: number): Promise<SparseBlocks> {
     const memoryBlocks = this.options.config.memory_mib * 256;
     try {
-      const blocks = captureMachine(this.mustLive.guest).filter(({ number }) => number < memoryBlocks);
+      const blocks = captureMachine(this.whole).filter(({ number }) => number < memoryBlocks);
       return blocksOf(blocks, matches, mostBlocks).changed;
     } catch (error) {
       if (!(error instanceof Block)) throw machineError(error);
@@ -207,6 +207,13 @@ export class LinuxMachine extends Emitter<MachineEvents> implements Machine {
     clearTimeout(this.activityTimer);
     this.turns.close();
     this.live = undefined;
+  }
+
+  /** What can be saved: not what an error has left half done. */
+  private get whole(): Guest {
+    if (this.state === "error")
+      throw new MachineError("machine_gone", "The machine has stopped with an error and cannot be saved.");
+    return this.mustLive.guest;
   }
 
   private get mustLive(): Live {
