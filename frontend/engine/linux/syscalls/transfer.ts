@@ -2,6 +2,7 @@
 
 import { E, Errno } from "../errno.ts";
 import { PipeFile } from "../io/pipe.ts";
+import { takeProgress } from "../io/pseudo.ts";
 import type { OpenFile, SystemCalls, Task } from "../types.ts";
 import { MOST_BYTES, O_APPEND, O_NONBLOCK, POLLIN, POLLOUT } from "../vfs/constants.ts";
 import { RegularFile } from "../vfs/open-files.ts";
@@ -32,9 +33,12 @@ class Position {
   }
 }
 
-/** Moves until nothing is left to read, the writer takes no more, or `length` is done; `step` moves some bytes, 0 ends it. */
-function repeat(length: number, step: (most: number) => number): number {
-  let done = 0;
+/**
+ * Moves until nothing is left to read or `length` is done; `step` moves some bytes and what they were counted by, 0 ends it.
+ * Where it has to wait the call is made again with what is left.
+ */
+function repeat(task: Task, length: number, step: (most: number) => number): number {
+  let done = takeProgress(task);
   try {
     while (done < length) {
       const most = Math.min(AT_ONCE, length - done);
@@ -43,10 +47,24 @@ function repeat(length: number, step: (most: number) => number): number {
       if (count === 0) break;
     }
   } catch (problem) {
-    if (done > 0 && (problem instanceof Block || problem instanceof Errno)) return done;
+    if (done > 0 && (problem instanceof Errno || task.signalPending)) return done;
+    if (problem instanceof Block && done > 0) task.restart = { ...task.restart, done };
     throw problem;
   }
   return done;
+}
+
+/** What was written before it had to wait counts as written: the rest is another step's. */
+function partly(task: Task, write: Writer): Writer {
+  return (bytes) => {
+    try {
+      return write(bytes);
+    } catch (problem) {
+      const done = problem instanceof Block ? takeProgress(task) : 0;
+      if (done === 0) throw problem;
+      return done;
+    }
+  };
 }
 
 /** Nothing is taken from `from` before `to` has it: so an attempt that blocks can be made again. */
@@ -70,8 +88,8 @@ function sendfile(task: Task, out: OpenFile, from: OpenFile, offset: number, len
   if (!from.canRead) throw new Errno(E.BADF);
   if ((out.flags & O_APPEND) !== 0) throw new Errno(E.INVAL);
   const position = new Position(task, from, offset);
-  const writer: Writer = (bytes) => out.write(task, bytes, null);
-  return repeat(clamp(length), (most) => fromFile(task, from, position, writer, most));
+  const writer = partly(task, (bytes) => out.write(task, bytes, null));
+  return repeat(task, clamp(length), (most) => fromFile(task, from, position, writer, most));
 }
 
 const SPLICE_F_NONBLOCK = 2;
@@ -170,13 +188,16 @@ function copyRange(
   const source = new Position(task, from, fromOffset);
   const target = new Position(task, to, toOffset);
   const count = clamp(length);
-  if (from.inode === to.inode && Math.abs(source.value - target.value) < count) throw new Errno(E.INVAL);
+  const isFirst = task.restart?.done === undefined;
+  if (isFirst && from.inode === to.inode && Math.abs(source.value - target.value) < count)
+    throw new Errno(E.INVAL);
+  const put = partly(task, (bytes) => to.write(task, bytes, target.value));
   const write: Writer = (bytes) => {
-    const written = to.write(task, bytes, target.value);
+    const written = put(bytes);
     target.advance(written);
     return written;
   };
-  return repeat(count, (most) => fromFile(task, from, source, write, most));
+  return repeat(task, count, (most) => fromFile(task, from, source, write, most));
 }
 
 export const transferCalls: SystemCalls = {
