@@ -29,12 +29,14 @@ export interface WebVM {
   readonly error: string | null;
   /** Resolves when the guest runs and takes input. Rejects when the machine cannot be started. */
   whenRunning(timeoutMs?: number): Promise<void>;
-  /** Types text into the terminal: `\r` is Enter. */
-  send(text: string): void;
-  /** What the terminal shows, with the scrollback; lines joined with `\n`, wrapped lines whole. */
-  screenText(): string;
+  /** How many terminals the machine has. */
+  readonly terminals: number;
+  /** Types text into a terminal: `\r` is Enter. */
+  send(text: string, terminal?: number): void;
+  /** What a terminal shows, with the scrollback; lines joined with `\n`, wrapped lines whole. */
+  screenText(terminal?: number): string;
   /** Resolves with the text that matched. Looks at the whole `screenText`, so text that is there already matches at once. */
-  waitForText(pattern: RegExp | string, timeoutMs?: number): Promise<string>;
+  waitForText(pattern: RegExp | string, timeoutMs?: number, terminal?: number): Promise<string>;
   save(options?: { message?: string }): Promise<SaveReport>;
   pause(): Promise<void>;
   resume(): Promise<void>;
@@ -56,11 +58,17 @@ interface Terminal {
   waitForText(pattern: RegExp, timeoutMs: number): Promise<string>;
 }
 
+interface Terminals {
+  readonly count: number;
+  /** Throws `Expected` when the machine has none of that number. */
+  numbered(terminal: number): Terminal;
+}
+
 const DEFAULT_MS = 30_000;
 /** Longer than a lease that nobody renews lasts. */
 const RUNNING_MS = 60_000;
 
-export function makeAutomation(session: Session, terminal: Terminal, phases: Phases): WebVM {
+export function makeAutomation(session: Session, terminals: Terminals, phases: Phases): WebVM {
   return Object.freeze({
     get state() {
       return session.view.state;
@@ -69,22 +77,31 @@ export function makeAutomation(session: Session, terminal: Terminal, phases: Pha
       return session.view.failure?.message ?? null;
     },
     whenRunning: (timeoutMs = RUNNING_MS) => whenRunning(session, timeoutMs),
-    send: (text: string) => terminal.send(String(text)),
-    screenText: () => terminal.screenText(),
-    waitForText: (pattern: RegExp | string, timeoutMs = DEFAULT_MS) =>
-      terminal.waitForText(typeof pattern === "string" ? new RegExp(pattern) : pattern, timeoutMs),
+    get terminals() {
+      return terminals.count;
+    },
+    send: (text: string, terminal = 0) => terminals.numbered(terminal).send(String(text)),
+    screenText: (terminal = 0) => terminals.numbered(terminal).screenText(),
+    waitForText: async (pattern: RegExp | string, timeoutMs = DEFAULT_MS, terminal = 0) =>
+      terminals
+        .numbered(terminal)
+        .waitForText(typeof pattern === "string" ? new RegExp(pattern) : pattern, timeoutMs),
     save: (options: { message?: string } = {}) => session.save(String(options.message ?? "")),
     pause: () => session.pause(),
     resume: () => session.resume(),
     stats: async () => ({
       phases: phases.all(),
       ...(await session.stats()),
-      renderer: terminal.renderer,
-      terminal: { columns: terminal.columns, rows: terminal.rows },
+      renderer: terminals.numbered(0).renderer,
+      terminal: sizeOf(terminals.numbered(0)),
       unsaved: session.view.unsaved,
       dirtyBlocks: session.view.dirtyBlocks,
     }),
   });
+}
+
+function sizeOf({ columns, rows }: Terminal): { columns: number; rows: number } {
+  return { columns, rows };
 }
 
 function whenRunning(session: Session, timeoutMs: number): Promise<void> {

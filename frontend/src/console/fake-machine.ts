@@ -17,6 +17,8 @@ export class FakeMachine extends Emitter<ClientEvents> implements MachineClient 
   terminals = 1;
   readonly agentLines: string[] = [];
   readonly typed: string[] = [];
+  /** What was typed into the terminals behind the first, as `<number>: <text>`. */
+  readonly typedElsewhere: string[] = [];
   readonly calls: string[] = [];
   started: Started = { resumed: true, extra: false };
   /** The screen that a resumed memory carries. */
@@ -36,8 +38,8 @@ export class FakeMachine extends Emitter<ClientEvents> implements MachineClient 
     this.emit("state", state, message);
   }
 
-  prints(text: string): void {
-    this.emit("console", new TextEncoder().encode(text), 0);
+  prints(text: string, terminal = 0): void {
+    this.emit("console", new TextEncoder().encode(text), terminal);
   }
 
   agentSays(line: string): void {
@@ -118,8 +120,10 @@ export class FakeMachine extends Emitter<ClientEvents> implements MachineClient 
     };
   }
 
-  sendConsole(bytes: Uint8Array): void {
-    this.typed.push(new TextDecoder().decode(bytes));
+  sendConsole(bytes: Uint8Array, terminal = 0): void {
+    const text = new TextDecoder().decode(bytes);
+    if (terminal === 0) this.typed.push(text);
+    else this.typedElsewhere.push(`${terminal}: ${text}`);
   }
 
   sendAgent(line: string): void {

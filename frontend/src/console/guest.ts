@@ -1,6 +1,7 @@
 /** What is said to the guest's agent (docs/design/guest.md), and how a guest that boots shows that it is up. */
 
 import type { MachineClient } from "../machine/client";
+import type { TerminalSize } from "./model";
 
 export function setClock(machine: MachineClient): void {
   machine.sendAgent(`clock ${(Date.now() / 1000).toFixed(3)}`);
@@ -12,15 +13,15 @@ function reseed(machine: MachineClient): void {
   machine.sendAgent(`reseed ${Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("")}`);
 }
 
-export function resize(machine: MachineClient, columns: number, rows: number): void {
-  machine.sendAgent(`resize ${columns} ${rows}`);
+export function resize(machine: MachineClient, { columns, rows, terminal }: TerminalSize): void {
+  machine.sendAgent(`resize ${columns} ${rows}${terminal > 0 ? ` ${terminal}` : ""}`);
 }
 
-/** What every guest is told that has just come up: the time, fresh random numbers, the terminal's size. */
-export function greet(machine: MachineClient, columns: number, rows: number): void {
+/** What every guest is told that has just come up: the time, fresh random numbers, the terminals' sizes. */
+export function greet(machine: MachineClient, sizes: readonly TerminalSize[]): void {
   setClock(machine);
   reseed(machine);
-  resize(machine, columns, rows);
+  for (const size of sizes) resize(machine, size);
 }
 
 /** A guest that has nothing else to do answers in a few milliseconds; a save does not wait longer for one that does not. */

@@ -8,14 +8,18 @@ import { agentAnswers, greet, promptAppears, setClock } from "./guest";
 import { locateAhead } from "./locating";
 import type { Failure, SessionOptions, SessionView } from "./model";
 
+const ENTER = 13;
+/** Ctrl+L: shells and full-screen programs draw themselves anew. */
+const REDRAW = 12;
+
 export interface MachineRunEvents {
   changed(): void;
   /** What is about to be loaded. */
   opening(descriptor: Descriptor): void;
   /** The guest runs, or boots. */
   started(descriptor: Descriptor): void;
-  output(bytes: Uint8Array): void;
-  /** The terminal shows the screen that was saved with the machine. */
+  output(bytes: Uint8Array, terminal: number): void;
+  /** The terminals show the screens that were saved with the machine. */
   screenRestored(): void;
   disk(activity: Parameters<MachineEvents["disk"]>[0]): void;
   /** Whether the guest must not run at the moment. */
@@ -33,6 +37,8 @@ export class MachineRun {
   /** Counts the starts: what belongs to an earlier one is over. */
   private current = 0;
   private opened = false;
+  /** Terminals whose screen nobody has: what was printed on them was not saved, or nothing was. */
+  private readonly blank = new Set<number>();
 
   constructor(
     private readonly options: SessionOptions,
@@ -61,7 +67,7 @@ export class MachineRun {
 
   /** Loads the machine as it was last saved and runs it. Failures end up in `failure`. */
   async start(): Promise<void> {
-    const { phases, terminal } = this.options;
+    const { phases, terminals } = this.options;
     const run = ++this.current;
     this.failure = undefined;
     this.boot?.abort();
@@ -76,6 +82,9 @@ export class MachineRun {
       if (run !== this.current) return;
       phases.mark("descriptor");
       this.descriptor = descriptor;
+      this.blank.clear();
+      for (let n = 1; n < consolesOf(descriptor.machine); n++) this.blank.add(n);
+      terminals.prepare(descriptor.machine);
       this.events.opening(descriptor);
       const machine = this.options.startMachine({
         descriptor,
@@ -93,8 +102,12 @@ export class MachineRun {
       if (started.resumed) {
         // An image's own snapshot brings no screen: Enter makes the shell show its prompt.
         if (started.extra) phases.mark("usable");
-        else machine.sendConsole(new Uint8Array([13]));
-      } else this.followBoot(machine);
+        else machine.sendConsole(new Uint8Array([ENTER]));
+        this.shown(terminals.shown);
+      } else {
+        this.blank.clear();
+        this.followBoot(machine);
+      }
       if (this.events.mustStandStill()) await machine.pause();
     } catch (error) {
       if (run !== this.current) return;
@@ -103,7 +116,13 @@ export class MachineRun {
       this.failure = { message: describe(error), retry: "start" };
     }
     this.events.changed();
-    terminal.fit();
+    terminals.fit();
+  }
+
+  /** The person looks at this terminal: what runs there is asked to draw itself if nobody knows how it looks. */
+  shown(terminal: number): void {
+    if (!this.machine || this.loading || !this.blank.delete(terminal)) return;
+    this.machine.sendConsole(new Uint8Array([REDRAW]), terminal);
   }
 
   /** "Try again" of a failure. */
@@ -168,7 +187,7 @@ export class MachineRun {
   }
 
   private listen(machine: MachineClient): void {
-    const { terminal, phases } = this.options;
+    const { terminals, phases } = this.options;
     const mine =
       <A extends unknown[]>(listener: (...args: A) => void) =>
       (...args: A): void => {
@@ -176,16 +195,18 @@ export class MachineRun {
       };
     machine.on(
       "console",
-      mine((bytes) => {
+      mine((bytes, terminal) => {
         phases.mark("first_output");
         if (!this.loading && !this.boot) phases.mark("usable");
-        this.events.output(bytes);
+        this.events.output(bytes, terminal);
       }),
     );
     machine.on(
       "extra",
       mine((bytes) => {
-        if (terminal.restore(bytes)) phases.mark("screen_restored");
+        const restored = terminals.restore(bytes);
+        for (const terminal of restored) this.blank.delete(terminal);
+        if (restored.length > 0) phases.mark("screen_restored");
         this.events.screenRestored();
       }),
     );
@@ -221,8 +242,7 @@ export class MachineRun {
   }
 
   private greet(machine: MachineClient): void {
-    const { columns, rows } = this.options.terminal;
-    greet(machine, columns, rows);
+    greet(machine, this.options.terminals.sizes);
   }
 
   /** A cold boot is over when the agent answers, or (a guest without one) when the screen shows a prompt. */
@@ -232,7 +252,7 @@ export class MachineRun {
     const { signal } = boot;
     const up = [
       agentAnswers(machine, signal),
-      promptAppears(() => this.options.terminal.screenText(), signal),
+      promptAppears(() => this.options.terminals.screenText(), signal),
     ];
     void Promise.race(up).then(() => {
       const over = signal.aborted;
@@ -242,4 +262,9 @@ export class MachineRun {
       this.events.changed();
     });
   }
+}
+
+/** How many consoles a machine has. */
+export function consolesOf(machine: Descriptor["machine"]): number {
+  return machine.kind === "linux" ? machine.terminals : 1;
 }

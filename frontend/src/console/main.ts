@@ -5,7 +5,6 @@ import { asideOf, browserJournals, startJournal } from "../journal/opening";
 import { startMachine } from "../machine/client";
 import { takeWorker } from "../machine/early";
 import { openWebSocket } from "../sync/connection";
-import { ConsoleTerminal } from "../terminal/terminal";
 import { encodePicture, shrink } from "../terminal/thumbnail";
 import { Api, csrfFromPage, descriptorFromPage } from "./api";
 import { currentScheme, followScheme, followVisibleHeight } from "./appearance";
@@ -28,6 +27,7 @@ import { StatusLine } from "./status";
 import { steadily } from "./steady";
 import { missingSupport, reducedSupport } from "./support";
 import { Tabs } from "./tabs";
+import { Terminals } from "./terminals";
 import { WatchBar } from "./watch-bar";
 
 /** The run's name outlives a reload of this tab, but not a copy of the tab: it is in the storage only while no page runs. */
@@ -96,18 +96,23 @@ async function openConsole(): Promise<void> {
       saveDialog.open();
       return true;
     }
-    return false;
+    return tabs.shortcut(event);
   };
 
-  const terminal: ConsoleTerminal = new ConsoleTerminal({
+  const terminals: Terminals = new Terminals({
     fontSize: preferences.fontSize,
     screenReader: preferences.screenReader,
     scheme: currentScheme(),
-    onInput: (bytes) => session.input(bytes),
-    onResize: (columns, rows) => session.resized(columns, rows),
+    onInput: (bytes, terminal) => session.input(bytes, terminal),
+    onResize: (size) => session.resized(size),
     onFlood: (on) => void session.flood(on),
     onShortcut: shortcut,
     onCtrlLatch: (on) => extraKeys.ctrlChanged(on),
+    onMachine: (machine) => tabs.prepare(machine),
+    onWanted: (terminal) => tabs.select("terminal", terminal),
+    onNews: (terminal) => {
+      if (session.view.state !== "loading" && session.view.state !== "booting") tabs.mark(terminal);
+    },
   });
   const session: Session = new Session({
     vm,
@@ -116,20 +121,21 @@ async function openConsole(): Promise<void> {
     socketUrl,
     session: runName,
     api,
-    terminal,
+    terminals,
     phases,
     openSocket: openWebSocket,
     every: steadily,
     startWorker: takeWorker,
     startMachine,
     journal,
-    takePicture: () => encodePicture(tabs.current === "screen" ? shrink(screen.element) : terminal.picture()),
+    takePicture: () =>
+      encodePicture(tabs.current === "screen" ? shrink(screen.element) : terminals.active.picture()),
   });
   // First of all: everything below happens while the descriptor and the worker are on their way.
   void session.start();
 
   const focusActive = (): void => {
-    if (tabs.current === "terminal") terminal.focus();
+    if (tabs.current === "terminal") terminals.active.focus();
     else byId("vga").focus();
   };
   const screen = new Screen(session, shortcut);
@@ -138,15 +144,16 @@ async function openConsole(): Promise<void> {
     if (tab === "screen") screen.open();
     else {
       screen.close();
-      terminal.fit();
-      terminal.focus();
+      terminals.show(tabs.terminal, tabs.place);
+      session.shown(tabs.terminal);
+      terminals.active.focus();
     }
   });
   const paste = (): void =>
-    void terminal.pasteFromClipboard().then((done) => {
+    void terminals.active.pasteFromClipboard().then((done) => {
       if (!done) announce("The browser did not give the clipboard. Use its own paste command.");
     });
-  const extraKeys = wireExtraKeys(terminal, paste);
+  const extraKeys = wireExtraKeys(() => terminals.active, paste);
   const saveDialog = new SaveDialog(session, focusActive);
   new ShareDialog(vm, session, api, focusActive);
   const conflicts = new ConflictDialog(session, () => (leaving = true));
@@ -155,8 +162,8 @@ async function openConsole(): Promise<void> {
   const autosave = new AutosaveSetting(session);
   let leaving = false;
 
-  terminal.mount(byId("terminal"));
-  followScheme((scheme) => terminal.set({ scheme }));
+  terminals.show(tabs.terminal, tabs.place);
+  followScheme((scheme) => terminals.set({ scheme }));
   wireMore();
   byId("error-retry").addEventListener("click", () => {
     cover.restart();
@@ -172,7 +179,7 @@ async function openConsole(): Promise<void> {
     cover.show(view);
     if (!started && !view.loading && !view.failure) {
       started = true;
-      if (document.activeElement === document.body) terminal.focus();
+      if (document.activeElement === document.body) terminals.active.focus();
       screen.reopen();
     }
     if (view.loading) started = false;
@@ -220,7 +227,7 @@ async function openConsole(): Promise<void> {
   }
 
   Object.defineProperty(window, "webvm", {
-    value: makeAutomation(session, terminal, phases),
+    value: makeAutomation(session, terminals, phases),
     writable: false,
     configurable: false,
   });
@@ -233,7 +240,7 @@ async function openConsole(): Promise<void> {
     wireDialog(dialog);
     dialog.addEventListener("close", focusActive);
     byId("more").addEventListener("click", () => dialog.showModal());
-    byId("copy").addEventListener("click", () => void terminal.copy().then(() => dialog.close()));
+    byId("copy").addEventListener("click", () => void terminals.active.copy().then(() => dialog.close()));
     byId("paste").addEventListener("click", () => {
       dialog.close();
       paste();
@@ -250,7 +257,7 @@ async function openConsole(): Promise<void> {
         preferences.fontSize = Number(size.value) || 14;
         preferences.screenReader = reader.checked;
         preferences.extraKeys = keys.checked;
-        terminal.set({ fontSize: preferences.fontSize, screenReader: preferences.screenReader });
+        terminals.set({ fontSize: preferences.fontSize, screenReader: preferences.screenReader });
         apply();
         storePreferences(preferences);
       });

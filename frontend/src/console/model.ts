@@ -13,16 +13,33 @@ import type { Phases } from "./phases";
 /** What the automation interface calls `state`. */
 export type PublicState = "loading" | "booting" | "running" | "paused" | "saving" | "error";
 
-/** The part of the terminal that a session needs. */
-export interface SessionTerminal {
-  readonly columns: number;
-  readonly rows: number;
-  write(bytes: Uint8Array): void;
-  /** Shows a saved screen; with `keepSize` in its own size, until the next `fit`. */
-  restore(bytes: Uint8Array, keepSize?: boolean): boolean;
+export interface TerminalSize {
+  terminal: number;
+  columns: number;
+  rows: number;
+}
+
+/** The part of the terminals that a session needs. They are numbered from 0. */
+export interface SessionTerminals {
+  /** Which one the person sees. */
+  readonly shown: number;
+  /** Of those that there are by now: one is made when it is shown, or printed to. */
+  readonly sizes: readonly TerminalSize[];
+  /** What the machine has, before anything else of it is told. */
+  prepare(machine: Descriptor["machine"]): void;
+  write(bytes: Uint8Array, terminal: number): void;
+  /**
+   * Shows saved screens; with `keepSize` in their own size, until the next `fit`. Which terminals have theirs now: none when the bytes
+   * are no saved screens.
+   */
+  restore(bytes: Uint8Array, keepSize?: boolean): readonly number[];
+  /** All screens. */
   serialize(mostBytes: number): Promise<Uint8Array>;
+  /** The one that the person sees. */
+  serializeShown(mostBytes: number): Promise<Uint8Array>;
+  /** Of terminal 0. */
   screenText(): string;
-  /** Makes it as large as its place on the page. */
+  /** Makes the shown one as large as its place on the page. */
   fit(): void;
 }
 
@@ -36,7 +53,7 @@ export interface SessionOptions {
   /** This tab's run, see `SyncOptions.session`. */
   session: string;
   api: Api;
-  terminal: SessionTerminal;
+  terminals: SessionTerminals;
   phases: Phases;
   openSocket: SyncOptions["openSocket"];
   timing?: SyncOptions["timing"];

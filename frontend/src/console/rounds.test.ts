@@ -29,6 +29,7 @@ function makeSession(): Session {
     open: async () => ({
       vm: { id: VM, name: "box", tenant: "t", autosave_seconds: seconds },
       snapshot: server.head ? { id: server.head, message: "", created_at: "" } : null,
+      machine: { kind: "pc" },
       locate_url: "/locate",
     }),
     setAutosave: async () => undefined,
@@ -40,16 +41,18 @@ function makeSession(): Session {
     session: "run",
     api,
     phases: new Phases(),
-    terminal: {
-      columns: 100,
-      rows: 30,
+    terminals: {
+      shown: 0,
+      sizes: [{ terminal: 0, columns: 100, rows: 30 }],
+      prepare: () => undefined,
       write: (bytes) => (screen += text(bytes)),
       restore: (bytes, keepSize = false) => {
         screen = text(bytes);
         sizes.push(keepSize);
-        return true;
+        return [0];
       },
       serialize: async () => new TextEncoder().encode(screen),
+      serializeShown: async () => new TextEncoder().encode(screen),
       screenText: () => screen,
       fit: () => undefined,
     },

@@ -6,7 +6,7 @@ import type { PreparedSave } from "../machine/client";
 import { SyncClient } from "../sync/client";
 import { FakeServer } from "../sync/fake-server";
 import { FakeMachine } from "./fake-machine";
-import type { SaveReport, SessionTerminal } from "./model";
+import type { SaveReport, SessionTerminals } from "./model";
 import { saveMachine } from "./saver";
 import { SharedFrames } from "./shared-frames";
 
@@ -51,7 +51,7 @@ const pass = (ms: number): Promise<unknown> => vi.advanceTimersByTimeAsync(ms);
 function save(): Promise<SaveReport> {
   return saveMachine({
     ...{ machine, sync, journal, message: "m", kind: "auto" as const },
-    terminal: { serialize: async () => new Uint8Array() } as unknown as SessionTerminal,
+    terminals: { serialize: async () => new Uint8Array() } as unknown as SessionTerminals,
     takePicture: async () => null,
     signal: cancel.signal,
     onView: () => undefined,

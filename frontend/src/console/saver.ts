@@ -5,13 +5,13 @@ import { MOST_EXTRA, type MachineClient, type PreparedSave, type SaveOptions } f
 import type { SyncClient } from "../sync/client";
 import { save, store } from "../sync/save";
 import { trim } from "./guest";
-import type { SaveReport, SavingView, SessionTerminal } from "./model";
+import type { SaveReport, SavingView, SessionTerminals } from "./model";
 import { SharedFrames } from "./shared-frames";
 
 export interface SaveMachineOptions {
   machine: MachineClient;
   sync: SyncClient;
-  terminal: SessionTerminal;
+  terminals: SessionTerminals;
   takePicture: () => Promise<string | null>;
   message: string;
   kind: "save" | "auto";
@@ -82,7 +82,7 @@ export async function saveMachine(options: SaveMachineOptions): Promise<SaveRepo
 export async function keepMachine(
   options: Pick<
     SaveMachineOptions,
-    "machine" | "terminal" | "takePicture" | "journal" | "onFrozen" | "message"
+    "machine" | "terminals" | "takePicture" | "journal" | "onFrozen" | "message"
   >,
 ): Promise<void> {
   const { prepared, kept } = await prepare(options);
@@ -120,7 +120,7 @@ export async function sendAhead(
 async function prepare(
   options: Pick<
     SaveMachineOptions,
-    "machine" | "terminal" | "takePicture" | "journal" | "onFrozen" | "message" | "expectedHead"
+    "machine" | "terminals" | "takePicture" | "journal" | "onFrozen" | "message" | "expectedHead"
   >,
 ): Promise<{
   prepared: PreparedSave;
@@ -132,7 +132,7 @@ async function prepare(
   let picture: Promise<string | null> | undefined;
   const extra: SaveOptions["extra"] = async () => {
     options.onFrozen();
-    const screen = await options.terminal.serialize(MOST_EXTRA);
+    const screen = await options.terminals.serialize(MOST_EXTRA);
     // A picture is nice to have: a save does not fail for want of one.
     picture = options.takePicture().catch(() => null);
     return screen;

@@ -36,7 +36,7 @@ export class Saving {
   private isKept = false;
 
   constructor(
-    private readonly options: Pick<SessionOptions, "terminal" | "takePicture" | "journal">,
+    private readonly options: Pick<SessionOptions, "terminals" | "takePicture" | "journal">,
     private readonly changed: () => void,
   ) {}
 
@@ -147,7 +147,7 @@ export class Saving {
   /** A round without a connection: what there is goes into the journal. */
   runJournalRound(machine: MachineClient): Promise<void> {
     return this.background(async () => {
-      const { terminal, takePicture, journal } = this.options;
+      const { terminals, takePicture, journal } = this.options;
       let before = { touched: this.touched, moved: this.moved };
       const onFrozen = (): void => {
         before = { touched: this.touched, moved: this.moved };
@@ -155,7 +155,7 @@ export class Saving {
         this.isKept = true;
       };
       try {
-        await keepMachine({ machine, terminal, takePicture, journal, message: "", onFrozen });
+        await keepMachine({ machine, terminals, takePicture, journal, message: "", onFrozen });
       } catch (error) {
         this.isKept = false;
         throw error;
@@ -184,7 +184,7 @@ export class Saving {
     signal: AbortSignal,
     onView: (view: SavingView) => void,
   ): Promise<SaveReport> {
-    const { terminal, takePicture, journal } = this.options;
+    const { terminals, takePicture, journal } = this.options;
     let frozen = false;
     const onFrozen = (): void => {
       frozen = true;
@@ -194,7 +194,7 @@ export class Saving {
     try {
       const report = await saveMachine({
         ...(expectedHead === undefined ? {} : { expectedHead }),
-        ...{ machine, sync, message, kind, terminal, takePicture, journal, signal, onView, onFrozen },
+        ...{ machine, sync, message, kind, terminals, takePicture, journal, signal, onView, onFrozen },
       });
       // Counted from the new snapshot now; the machine tells by itself only when the disk is used again.
       const stats = await machine.stats().catch(() => undefined);

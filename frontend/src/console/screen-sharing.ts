@@ -1,19 +1,19 @@
-/** The terminal as others see it, while we have the machine; and as whoever has it sees it, while we watch. */
+/** The terminal that the person sees as others see it, while we have the machine; and as whoever has it sees it, while we watch. */
 
 import type { SyncClient } from "../sync/client";
 import { Relay, Watcher } from "../sync/watch";
-import type { SessionTerminal } from "./model";
+import type { SessionTerminals } from "./model";
 
 export class ScreenSharing {
   private readonly relay: Relay;
   private watcher: Watcher | undefined;
 
   constructor(
-    private readonly terminal: SessionTerminal,
+    private readonly terminals: SessionTerminals,
     private readonly sync: () => SyncClient,
   ) {
     this.relay = new Relay({
-      screen: (mostBytes) => terminal.serialize(mostBytes),
+      screen: (mostBytes) => terminals.serializeShown(mostBytes),
       send: (frame) => sync().show(frame),
     });
   }
@@ -28,19 +28,25 @@ export class ScreenSharing {
     this.relay.watched(fresh);
   }
 
-  /** The terminal was written to, or (without bytes) has become another. */
-  output(bytes?: Uint8Array): void {
-    this.relay.output(bytes);
+  /** A terminal was written to. */
+  output(bytes: Uint8Array, terminal: number): void {
+    if (terminal === this.terminals.shown) this.relay.output(bytes);
+  }
+
+  /** Another terminal is shown, or it has another size or screen. */
+  changed(): void {
+    this.relay.output();
   }
 
   watch(on: boolean): void {
     this.stop();
     const sync = this.sync();
     if (on) {
+      let seen = 0; // the terminal of the last whole frame
       const watcher = new Watcher({
         show: (bytes, whole) => {
-          if (whole) this.terminal.restore(bytes, true);
-          else this.terminal.write(bytes);
+          if (whole) [seen = 0] = this.terminals.restore(bytes, true);
+          else this.terminals.write(bytes, seen);
         },
         askWhole: () => sync.watch(true),
         acknowledge: (count) => sync.acknowledge(count),

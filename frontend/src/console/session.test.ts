@@ -3,6 +3,7 @@ import { Cancelled, Expected } from "../sync/errors";
 import { FakeServer } from "../sync/fake-server";
 import type { Api, Descriptor } from "./api";
 import { FakeMachine } from "./fake-machine";
+import type { TerminalSize } from "./model";
 import { Phases } from "./phases";
 import { Session } from "./session";
 
@@ -14,6 +15,9 @@ let copyServer: FakeServer;
 let machines: FakeMachine[];
 let prepare: (machine: FakeMachine) => void;
 let screen: string;
+let shown: number;
+let restoredTerminals: number[];
+let sizes: TerminalSize[];
 let restored: string[];
 let session: Session;
 let snapshot: string | null;
@@ -25,6 +29,7 @@ function descriptor(): Descriptor {
   return {
     vm: { id: VM, name: "box", tenant: "t" },
     snapshot: snapshot ? { id: snapshot, message: "", created_at: "" } : null,
+    machine: { kind: "pc" },
     locate_url: "/locate",
   } as unknown as Descriptor;
 }
@@ -60,12 +65,23 @@ function makeSession(): Session {
     session: "run",
     api,
     phases: new Phases(),
-    terminal: {
-      columns: 100,
-      rows: 30,
-      write: (bytes) => (screen += text(bytes)),
-      restore: (bytes) => restored.push(text(bytes)) > 0,
+    terminals: {
+      get shown() {
+        return shown;
+      },
+      get sizes() {
+        return sizes;
+      },
+      prepare: () => undefined,
+      write: (bytes, terminal) => {
+        if (terminal === 0) screen += text(bytes);
+      },
+      restore: (bytes) => {
+        restored.push(text(bytes));
+        return restoredTerminals;
+      },
       serialize: async () => new TextEncoder().encode(screen),
+      serializeShown: async () => new TextEncoder().encode(screen),
       screenText: () => screen,
       fit: () => undefined,
     },
@@ -90,6 +106,9 @@ beforeEach(() => {
   machines = [];
   prepare = () => undefined;
   screen = "";
+  shown = 0;
+  restoredTerminals = [0];
+  sizes = [{ terminal: 0, columns: 100, rows: 30 }];
   restored = [];
   forked = [];
   brought = undefined;
@@ -127,6 +146,61 @@ describe("starting", () => {
     await session.retry();
     expect(opens).toBe(1);
     expect(session.view.head).toBe("newer");
+  });
+
+  describe("of a machine with several terminals", () => {
+    const several = { kind: "linux", memory_mib: 64, terminals: 3 };
+    beforeEach(() => {
+      brought = { ...descriptor(), machine: several } as unknown as Descriptor;
+    });
+
+    it("has each draw itself when it is first shown after a resume without screens", async () => {
+      const machine = await running();
+      expect(machine.typed).toEqual(["\r"]);
+      session.shown(2);
+      session.shown(0);
+      session.shown(2);
+      expect(machine.typed).toEqual(["\r"]);
+      expect(machine.typedElsewhere).toEqual(["2: \f"]);
+    });
+
+    it("asks only those whose screen was not saved", async () => {
+      prepare = (machine) => {
+        machine.screen = new TextEncoder().encode("as they were");
+        machine.started = { resumed: true, extra: true };
+      };
+      restoredTerminals = [0, 2];
+      shown = 2;
+      const machine = await running();
+      session.shown(2);
+      session.shown(1);
+      expect(machine.typed).toEqual([]);
+      expect(machine.typedElsewhere).toEqual(["1: \f"]);
+    });
+
+    it("asks none after a cold boot", async () => {
+      prepare = (machine) => {
+        machine.started = { resumed: false, extra: false };
+      };
+      session = makeSession();
+      await session.start();
+      session.shown(1);
+      expect(machines[0]?.typedElsewhere).toEqual([]);
+    });
+
+    it("tells the guest the size of each that there is, and of the one that changes", async () => {
+      sizes.push({ terminal: 2, columns: 90, rows: 20 });
+      const machine = await running();
+      session.resized({ terminal: 2, columns: 70, rows: 10 });
+      const resizes = machine.agentLines.filter((line) => line.startsWith("resize"));
+      expect(resizes).toEqual(["resize 100 30", "resize 90 20 2", "resize 70 10 2"]);
+    });
+
+    it("types into the one that is named", async () => {
+      const machine = await running();
+      session.input(new TextEncoder().encode("ls"), 1);
+      expect(machine.typedElsewhere).toEqual(["1: ls"]);
+    });
   });
 
   it("shows the screen that was saved, and types nothing", async () => {

@@ -12,7 +12,7 @@ import { copyVm } from "./copies";
 import { resize, setClock, trim } from "./guest";
 import { Holding } from "./holding";
 import { MachineRun } from "./machine-run";
-import type { PublicState, SaveReport, SessionOptions, SessionView } from "./model";
+import type { PublicState, SaveReport, SessionOptions, SessionView, TerminalSize } from "./model";
 import { Saving } from "./saving";
 import { ScreenSharing } from "./screen-sharing";
 import type { SyncClient } from "../sync/client";
@@ -45,7 +45,7 @@ export class Session {
       asked: (by) => void this.handOver(by),
       watched: (fresh) => this.sharing.watched(fresh),
     });
-    this.sharing = new ScreenSharing(options.terminal, () => this.holding.sync);
+    this.sharing = new ScreenSharing(options.terminals, () => this.holding.sync);
     this.background = new Background({
       journal: options.journal,
       saving: this.saving,
@@ -62,13 +62,13 @@ export class Session {
         this.holding.checkHead();
       },
       started: ({ vm }) => this.background.autosave.set(vm.autosave_seconds),
-      output: (bytes) => {
+      output: (bytes, terminal) => {
         this.background.active();
         this.saving.guestMoved(false);
-        options.terminal.write(bytes);
-        this.sharing.output(bytes);
+        options.terminals.write(bytes, terminal);
+        this.sharing.output(bytes, terminal);
       },
-      screenRestored: () => this.sharing.output(),
+      screenRestored: () => this.sharing.changed(),
       disk: ({ read, written, dirtyBlocks }) => {
         this.saving.dirtyBlocks = dirtyBlocks;
         this.onDisk(read, written);
@@ -110,12 +110,12 @@ export class Session {
   }
 
   /** Bytes typed by a person or a script. Lost while the machine is being loaded or somebody else has it. */
-  input(bytes: Uint8Array): void {
+  input(bytes: Uint8Array, terminal = 0): void {
     const { client, loading } = this.run;
     if (!client || loading || this.holding.conflict) return;
     this.saving.touch();
     this.background.active();
-    client.sendConsole(bytes);
+    client.sendConsole(bytes, terminal);
   }
 
   key(code: string, down: boolean): void {
@@ -128,10 +128,16 @@ export class Session {
     this.run.client?.sendMouse(event);
   }
 
-  /** The terminal has a new size. */
-  resized(columns: number, rows: number): void {
-    if (this.run.client && !this.run.loading) resize(this.run.client, columns, rows);
-    this.sharing.output();
+  /** A terminal has a new size. */
+  resized(size: TerminalSize): void {
+    if (this.run.client && !this.run.loading) resize(this.run.client, size);
+    if (size.terminal === this.options.terminals.shown) this.sharing.changed();
+  }
+
+  /** The person looks at another terminal. */
+  shown(terminal: number): void {
+    this.run.shown(terminal);
+    this.sharing.changed();
   }
 
   /** Sends the VGA screen to `listener` until the returned function is called. */

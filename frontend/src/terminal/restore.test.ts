@@ -1,5 +1,4 @@
 import { beforeAll, expect, it, vi } from "vitest";
-import { encodeTerminal } from "./state";
 import type { ConsoleTerminal } from "./terminal";
 
 let Terminal: typeof ConsoleTerminal;
@@ -21,7 +20,7 @@ it("a restored screen comes after all that was written before, shown or not", as
     onCtrlLatch: () => undefined,
   });
   terminal.write(bytes("of before\r\n"));
-  terminal.restore(encodeTerminal({ columns: 90, rows: 20, content: "saved\r\n" }), true);
+  terminal.restore({ columns: 90, rows: 20, content: "saved\r\n" }, true);
   terminal.write(bytes("of after"));
   await terminal.waitForText(/of after/, 5000);
   expect(terminal.screenText()).toBe("saved\nof after");

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { PacedSender, extraKeySequence, preparePaste, withCtrl } from "./input";
-import { decodeTerminal, encodeTerminal } from "./state";
+import { decodeScreens, encodeScreens, encodeTerminal } from "./state";
 import { paletteColour, themeFor } from "./theme";
 import { TextWaiters } from "./waiters";
 
@@ -56,18 +56,45 @@ describe("the sender", () => {
 describe("a saved screen", () => {
   it("comes back as it was", () => {
     const saved = { columns: 120, rows: 40, content: "\x1b[31mré\x1b[0m\n\nx" };
-    expect(decodeTerminal(encodeTerminal(saved))).toEqual(saved);
+    expect(decodeScreens(encodeTerminal(saved))).toEqual({ shown: 0, screens: new Map([[0, saved]]) });
+  });
+
+  it("comes back with those of the other terminals", () => {
+    const screens = new Map([
+      [0, { columns: 80, rows: 24, content: "first\n" }],
+      [2, { columns: 120, rows: 40, content: "\x1b[31mré\x1b[0m\n\nx" }],
+      [3, { columns: 80, rows: 24, content: "" }],
+    ]);
+    expect(decodeScreens(encodeScreens({ shown: 2, screens }, 4096))).toEqual({ shown: 2, screens });
+  });
+
+  it("is left out for want of room, the shown one last", () => {
+    const screens = new Map([0, 1, 2].map((n) => [n, { columns: 80, rows: 24, content: "x".repeat(1000) }]));
+    const fitted = (most: number): number[] => {
+      const bytes = encodeScreens({ shown: 1, screens }, most);
+      expect(bytes.length).toBeLessThanOrEqual(most);
+      return [...(decodeScreens(bytes)?.screens.keys() ?? [])];
+    };
+    expect(fitted(4096)).toEqual([1, 0, 2]);
+    expect(fitted(2500)).toEqual([1, 0]);
+    expect(fitted(1500)).toEqual([1]);
+    expect(fitted(500)).toEqual([]);
   });
 
   it.each([
     "",
     "no head",
+    '{"version":3,"columns":80,"rows":24}\nx',
     '{"version":2,"columns":80,"rows":24}\nx',
+    '{"version":2,"shown":0,"terminals":[{"terminal":0,"columns":80,"rows":24,"bytes":2}]}\nx',
+    '{"version":2,"shown":0,"terminals":[{"terminal":0,"columns":80,"rows":24,"bytes":1}]}\nxx',
+    '{"version":2,"shown":0,"terminals":[{"terminal":-1,"columns":80,"rows":24,"bytes":1}]}\nx',
+    '{"version":2,"shown":0,"terminals":[null]}\nx',
     '{"version":1,"columns":80000,"rows":24}\nx',
     '{"version":1,"columns":"80","rows":24}\nx',
     "null\nx",
   ])("is ignored when it is %j", (text) => {
-    expect(decodeTerminal(new TextEncoder().encode(text))).toBeUndefined();
+    expect(decodeScreens(new TextEncoder().encode(text))).toBeUndefined();
   });
 });
 

@@ -10,7 +10,7 @@ import { WebLinksAddon } from "@xterm/addon-web-links";
 import { WebglAddon } from "@xterm/addon-webgl";
 import { Terminal } from "@xterm/xterm";
 import { PacedSender, extraKeySequence, preparePaste, withCtrl, type ExtraKey } from "./input";
-import { decodeTerminal, encodeTerminal } from "./state";
+import type { SavedTerminal } from "./state";
 import { themeFor } from "./theme";
 import { drawTerminal } from "./thumbnail";
 import { TextWaiters } from "./waiters";
@@ -225,15 +225,15 @@ export class ConsoleTerminal {
     return this.waiters.wait(pattern, timeoutMs);
   }
 
-  /** The screen as of everything written so far, with as much scrollback as fits into `mostBytes`. */
-  serialize(mostBytes: number): Promise<Uint8Array> {
+  /** The screen as of everything written so far, with as much scrollback as fits into `mostBytes` (none at least). */
+  serialize(mostBytes: number): Promise<SavedTerminal> {
     return new Promise((resolve) =>
       // The callback runs between two writes: nothing that is written later is in it.
       this.xterm.write("", () => {
         for (let scrollback = 1000; ; scrollback = Math.floor(scrollback / 4)) {
           const content = this.serializer.serialize({ scrollback });
-          const bytes = encodeTerminal({ columns: this.xterm.cols, rows: this.xterm.rows, content });
-          if (bytes.length <= mostBytes || scrollback === 0) return resolve(bytes);
+          if (scrollback > 0 && this.encoder.encode(content).length > mostBytes) continue;
+          return resolve({ columns: this.xterm.cols, rows: this.xterm.rows, content });
         }
       }),
     );
@@ -241,11 +241,9 @@ export class ConsoleTerminal {
 
   /**
    * Shows a saved screen, with `keepSize` in the size that it has. What was written before is gone, what is written meanwhile comes
-   * after it. False: the bytes are not a saved screen.
+   * after it.
    */
-  restore(bytes: Uint8Array, keepSize = false): boolean {
-    const saved = decodeTerminal(bytes);
-    if (!saved) return false;
+  restore(saved: SavedTerminal, keepSize = false): void {
     this.keepsSize = keepSize;
     this.restoring = true;
     this.xterm.resize(saved.columns, saved.rows);
@@ -254,7 +252,11 @@ export class ConsoleTerminal {
       this.restoring = false;
       this.refit();
     });
-    return true;
+  }
+
+  /** As new: another machine's screen was shown. */
+  reset(): void {
+    this.xterm.write(RESET);
   }
 
   picture(): HTMLCanvasElement {
