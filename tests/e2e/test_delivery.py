@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 from playwright.sync_api import BrowserContext, Page, Request, WebSocket
 
-from tests.e2e.conftest import Profiles, Service
+from tests.e2e.conftest import STARTERS, Profiles, Service
 from tests.e2e.steps import Console, new_email, sign_in, sign_up, start_machine
 from tests.support.cdn import SIGNING_KEY, Cdn
 from tests.support.s3 import ACCESS_KEY, SECRET_KEY, S3Server
@@ -76,6 +76,8 @@ def site(tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server) -> Itera
     cdn.origin_port = service.port
     s3_server.store(bucket).prepare_bucket([service.url])
     service.start()
+    for slug in STARTERS:
+        service.wait_for_image(slug)
     with cdn:
         yield Site(service, cdn, s3_server, bucket)
     service.stop()

@@ -1,4 +1,4 @@
-"""The machine's own screen: text, graphics and keyboard on the Screen tab."""
+"""A `pc`'s own screen: text, graphics and keyboard on the Screen tab. A `linux` machine has none."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import base64
 from playwright.sync_api import Page, expect
 
 from tests.e2e.conftest import Profiles, Service
-from tests.e2e.steps import Console, csrf_headers, eventually, new_email, sign_up, start_machine
+from tests.e2e.steps import STARTER, Console, csrf_headers, eventually, new_email, sign_up, start_machine
 
 # Sets VGA mode 13h (320 x 200, 256 colours) by its registers, as a DOS game would, and draws four squares.
 # The values are those of the IBM VGA's BIOS for this mode.
@@ -53,7 +53,7 @@ def open_screen(page: Page) -> None:
 def test_keys_and_mouse_reach_the_machine(service: Service, profiles: Profiles) -> None:
     page = profiles.new().new_page()
     sign_up(page, service.url, new_email("screen"))
-    console = start_machine(page, service.url)
+    console = start_machine(page, service.url, STARTER)
     console.run("(stdbuf -oL od -An -td1 -w3 -v /dev/input/mice > /root/mouse 2> /dev/null &); sleep 1")
     open_screen(page)
     type_on_pc(page, "echo 'Typed, with Shift: {~}' > /root/typed\n")
@@ -80,7 +80,7 @@ def test_keys_and_mouse_reach_the_machine(service: Service, profiles: Profiles) 
 def test_graphics_are_shown_and_are_the_picture_of_a_save(service: Service, profiles: Profiles) -> None:
     page = profiles.new().new_page()
     sign_up(page, service.url, new_email("graphics"))
-    console = start_machine(page, service.url)
+    console = start_machine(page, service.url, STARTER)
     coded = base64.b64encode(GRAPHICS.encode()).decode()
     console.run(f"echo {coded} | base64 -d > draw.py")
     assert console.run("python3 draw.py") == "drawn"
