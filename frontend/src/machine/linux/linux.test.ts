@@ -1,10 +1,11 @@
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import { loadCore } from "../../../engine/headless/core.ts";
 import { makeGuestDisk, TestDisk } from "../../testing/linux-guest";
 import { BLOCK, STATE_BLOCKS, type MachineState } from "../machine";
 import { runsOf } from "../sparse";
 import { LinuxMachine } from "./linux";
 
+vi.setConfig({ testTimeout: 30_000 });
 const wasm = loadCore(undefined);
 const IMAGE = makeGuestDisk();
 const config = { kind: "linux", memory_mib: 64, terminals: 2 } as const;
