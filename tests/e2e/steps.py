@@ -64,10 +64,16 @@ def start_machine(page: Page, url: str, image: str = IMAGE) -> Console:
 
 
 class Console:
-    """The console page, through `window.webvm` (docs/automation.md)."""
+    """The console page, or one of its further terminals, through `window.webvm` (docs/automation.md)."""
 
-    def __init__(self, page: Page) -> None:
+    def __init__(self, page: Page, terminal: int = 0) -> None:
         self.page = page
+        self.number = terminal
+
+    def show_terminal(self, number: int) -> Console:
+        """Press the tab of a terminal; what is asked of the answer is asked of that one."""
+        self.page.get_by_role("tab", name=re.compile(rf"^Terminal {number + 1}\b")).click()
+        return Console(self.page, number)
 
     @property
     def vm_id(self) -> str:
@@ -85,15 +91,16 @@ class Console:
         self.wait_for(PROMPT, BOOT_MS)
 
     def send(self, text: str) -> None:
-        self.page.evaluate("text => window.webvm.send(text)", text)
+        self.page.evaluate("([text, number]) => window.webvm.send(text, number)", [text, self.number])
 
     def screen(self) -> str:
-        return str(self.page.evaluate("() => window.webvm.screenText()"))
+        return str(self.page.evaluate("number => window.webvm.screenText(number)", self.number))
 
     def wait_for(self, regex: str, timeout_ms: int = COMMAND_MS) -> None:
         try:
             self.page.evaluate(
-                "([regex, ms]) => window.webvm.waitForText(new RegExp(regex), ms)", [regex, timeout_ms]
+                "([regex, ms, number]) => window.webvm.waitForText(new RegExp(regex), ms, number)",
+                [regex, timeout_ms, self.number],
             )
         except Exception as problem:
             raise AssertionError(f"{regex!r} was not seen; the screen shows:\n{self.screen()}") from problem

@@ -87,7 +87,7 @@ export class Tabs {
     news.className = "console-tab-news";
     const said = document.createElement("span");
     said.className = "visually-hidden";
-    said.textContent = ", new output";
+    said.textContent = "new output";
     news.append(said);
     tab.button.append(news);
     announce(`Terminal ${number + 1} has new output`);
