@@ -20,13 +20,20 @@ QUEUED = "waiting for the worker"
 LOOK_S = 1.0
 # Steps inside the machine, which knows no bytes to count: how long they take on two cores, in seconds.
 USUAL_S = {
-    "Looking for packages": 5.0,
-    "Booting the machine": 25.0,
-    "Finishing the configuration inside the guest": 60.0,
-    "Preparing the warm snapshot": 15.0,
-    "Taking the warm snapshot": 5.0,
-    "Trying out the warm snapshot": 5.0,
-    "Recording the boot trace": 30.0,
+    "pc": {
+        "Looking for packages": 5.0,
+        "Booting the machine": 25.0,
+        "Finishing the configuration inside the guest": 60.0,
+        "Preparing the warm snapshot": 15.0,
+        "Taking the warm snapshot": 5.0,
+        "Trying out the warm snapshot": 5.0,
+        "Recording the boot trace": 30.0,
+    },
+    "linux": {
+        "Looking for packages": 5.0,
+        "Finishing the configuration inside the guest": 11.0,
+        "Rehearsing what people run first": 12.0,
+    },
 }
 
 
@@ -36,6 +43,7 @@ class Starter:
 
     slug: str
     title: str
+    kind: str  # of machine
     position: int
     recipe: str
 
@@ -55,7 +63,7 @@ def read_starters() -> list[Starter]:
             raise UpError(f"The starter recipe {path} cannot be read: {error}.") from error
         except WebVMError as error:
             raise UpError(f"The starter recipe {path} is wrong: {error.text}") from error
-        found.append(Starter(recipe.slug, recipe.title, recipe.position, text))
+        found.append(Starter(recipe.slug, recipe.title, recipe.kind, recipe.position, text))
     return found
 
 
@@ -85,7 +93,7 @@ def publish_starter(starter: Starter, report: Reporter, watch: Callable[[], None
     job = job_for(starter)
     while job.state in ACTIVE:
         title = job.step or QUEUED
-        with report.step(f"Starter image: {title}", USUAL_S.get(title)) as step:
+        with report.step(f"Starter image: {title}", USUAL_S[starter.kind].get(title)) as step:
             while job.state in ACTIVE and (job.step or QUEUED) == title:
                 if job.unit != "steps":
                     step.update(job.done, job.total, job.unit)
