@@ -123,7 +123,7 @@ function setFileId(thread: Thread, kind: Kind, value: number): number {
 export const identityCalls = ofThreads({
   getpid: ({ process }) => process.pid,
   // Whoever has no parent here was started from outside.
-  getppid: ({ process }) => process.parent?.pid ?? 0,
+  getppid: ({ process }) => process.parent?.pid ?? (process.pid === 1 ? 0 : 1),
   gettid: ({ tid }) => tid,
   getuid: ({ process }) => process.credentials.uid,
   geteuid: ({ process }) => process.credentials.euid,
