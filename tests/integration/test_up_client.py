@@ -18,7 +18,13 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 for (const folder of ["dist", "dist-node"]) {
   mkdirSync(folder, { recursive: true });
   writeFileSync(folder + "/out.js", readFileSync("src/main.ts"));
+  readFileSync("dist-engine/core.wasm");
 }
+"""
+ENGINE = """
+from pathlib import Path
+Path("dist-engine").mkdir(exist_ok=True)
+Path("dist-engine", "core.wasm").write_bytes(b"core")
 """
 
 
@@ -33,6 +39,8 @@ def client(tmp_path: Path) -> Client:
     (folder / ".npmrc").write_text("fetch-retries=0\n")
     (folder / "build.js").write_text(BUILD)
     (folder / "src" / "main.ts").write_text("one")
+    (folder / "engine").mkdir()
+    (folder / "engine" / "build.py").write_text(ENGINE)
     return Client(folder, tmp_path / "work")
 
 
@@ -43,11 +51,12 @@ def up(client: Client) -> list[str]:
     return [line.split("✓ ")[1].split(" (")[0] for line in out.getvalue().splitlines() if "✓" in line]
 
 
-INSTALL, BUILDING = "Installing the client's packages", "Building the client"
+INSTALL = "Installing the client's packages"
+BUILDING = ["Building the engine", "Building the client"]
 
 
 def test_nothing_is_done_twice(client: Client) -> None:
-    assert up(client) == [INSTALL, BUILDING]
+    assert up(client) == [INSTALL, *BUILDING]
     assert (client.folder / "dist" / "out.js").read_text() == "one"
     assert up(client) == []
 
@@ -55,12 +64,12 @@ def test_nothing_is_done_twice(client: Client) -> None:
 def test_what_changed_is_done_again(client: Client) -> None:
     up(client)
     (client.folder / "src" / "main.ts").write_text("two")
-    assert up(client) == [BUILDING]
+    assert up(client) == BUILDING
     assert (client.folder / "dist" / "out.js").read_text() == "two"
     (client.folder / "src" / "main.test.ts").write_text("a test")
     assert up(client) == []
     (client.folder / ".npmrc").write_text("")
-    assert up(client) == [INSTALL, BUILDING]
+    assert up(client) == [INSTALL, *BUILDING]
 
 
 @pytest.mark.parametrize(
@@ -68,10 +77,10 @@ def test_what_changed_is_done_again(client: Client) -> None:
     [
         ("node_modules/.webvm-stamp", [INSTALL]),  # npm was killed half-way
         ("node_modules", [INSTALL]),
-        ("dist/out.js", [BUILDING]),
-        ("dist-node", [BUILDING]),
-        ("../work/build.json", [BUILDING]),  # the build was killed half-way
-        ("../work", [BUILDING]),
+        ("dist/out.js", BUILDING),
+        ("dist-node", BUILDING),
+        ("../work/build.json", BUILDING),  # the build was killed half-way
+        ("../work", BUILDING),
     ],
 )
 def test_what_is_missing_is_made_again(client: Client, lost: str, again: list[str]) -> None:
@@ -85,7 +94,7 @@ def test_what_is_missing_is_made_again(client: Client, lost: str, again: list[st
 def test_a_damaged_stamp_is_no_stamp(client: Client) -> None:
     up(client)
     client.build_stamp.write_text("{")
-    assert up(client) == [BUILDING]
+    assert up(client) == BUILDING
 
 
 def test_a_failing_build_shows_its_end_and_leaves_no_stamp(client: Client) -> None:
@@ -93,7 +102,7 @@ def test_a_failing_build_shows_its_end_and_leaves_no_stamp(client: Client) -> No
     with pytest.raises(UpError, match=r"“build” failed with status 3(?s:.*)\nno such thing"):
         up(client)
     (client.folder / "build.js").write_text(BUILD)
-    assert up(client) == [BUILDING]
+    assert up(client) == BUILDING
 
 
 def test_no_network_is_one_sentence(client: Client) -> None:
