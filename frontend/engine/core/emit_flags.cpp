@@ -169,7 +169,7 @@ Kinds Emitter::kinds_after(u32 index, const Kinds& before) const {
 
 void Emitter::find_kinds() {
   bool reached[kRegionBlocks] = {true};
-  kinds_in_[0] = {};
+  kinds_in_[0] = {kUnknown, kUnknown, kUnknown};
   const auto meet = [](u32 a, u32 b) { return a == b ? a : kUnknown; };
   for (bool changed = true; changed;) {
     changed = false;

@@ -4,6 +4,12 @@ using namespace wasm;
 
 namespace jit {
 
+namespace {
+
+constexpr u8 kRsp = 4, kRbp = 5;
+
+}  // namespace
+
 bool Emitter::emit_integer(const Insn& insn) {
   const FlagEffect effect = effect_of(insn);
   if (!effect.translated) return false;
@@ -254,8 +260,43 @@ bool Emitter::emit_conditional(const Insn& insn) {
   return true;
 }
 
+void Emitter::emit_push() {
+  get_register(kRsp);
+  w.constant(u64(-8));
+  w.op(I64_ADD);
+  w.set(ADDRESS);
+  w.get(T0);
+  pop_store(8);
+  w.get(ADDRESS);
+  set_register(kRsp);
+}
+
+void Emitter::emit_going(const Insn& insn) {
+  const Operand& to = insn.operands[0];
+  const u64 behind = region_.addresses[index_] + insn.length;
+  if (insn.mnemonic == Mnemonic::Ret) {
+    get_register(kRsp);
+    w.set(ADDRESS);
+    push_load(8);
+    w.set(RIP);
+    get_register(kRsp);
+    w.constant(8 + (insn.operand_count ? insn.immediate & 0xffff : 0));
+    w.op(I64_ADD);
+    return set_register(kRsp);
+  }
+  if (to.kind == OperandKind::Relative) {
+    w.constant(behind + insn.immediate);
+  } else {
+    push_operand(insn, to);
+  }
+  w.set(RIP);
+  if (insn.mnemonic != Mnemonic::Call) return;
+  w.constant(behind);
+  w.set(T0);
+  emit_push();
+}
+
 bool Emitter::emit_stack(const Insn& insn) {
-  constexpr u8 kRsp = 4, kRbp = 5;
   auto move_stack = [&](u8 from, i64 by) {
     get_register(from);
     w.constant(u64(by));
@@ -266,13 +307,7 @@ bool Emitter::emit_stack(const Insn& insn) {
     case Mnemonic::Push:
       push_operand(insn, insn.operands[0]);
       w.set(T0);
-      get_register(kRsp);
-      w.constant(u64(-8));
-      w.op(I64_ADD);
-      w.set(ADDRESS);
-      w.get(T0);
-      pop_store(8);
-      move_stack(kRsp, -8);
+      emit_push();
       return true;
     case Mnemonic::Pop:
       get_register(kRsp);

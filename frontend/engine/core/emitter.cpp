@@ -54,6 +54,7 @@ void Emitter::emit_function() {
 }
 
 void Emitter::prologue() {
+  reload_flags();
   for (u32 i = 0; i < 16; ++i) {
     if (held_ & (1u << i)) {
       w.constant32(0);
@@ -87,33 +88,34 @@ void Emitter::epilogue() {
   spill_flags();
 }
 
+namespace {
+
+struct FlagPart {
+  u32 local;
+  size_t offset;
+};
+constexpr FlagPart kFlagParts[] = {
+    {FLAG_A_LOCAL, offsetof(LeftFlags, a)},          {FLAG_B_LOCAL, offsetof(LeftFlags, b)},           {FLAG_RESULT_LOCAL, offsetof(LeftFlags, result)},
+    {STEP_RESULT, offsetof(LeftFlags, step_result)}, {TURN_RESULT, offsetof(LeftFlags, turn_result)}, {KIND, offsetof(LeftFlags, kind)},
+    {STEP, offsetof(LeftFlags, step)},               {TURN, offsetof(LeftFlags, turn)},
+};
+
+}  // namespace
+
 void Emitter::spill_flags() {
-  const u32 at = pointer(&left_flags);
-  struct Part {
-    u32 local;
-    size_t offset;
-  };
-  const Part parts[] = {
-      {FLAG_A_LOCAL, offsetof(LeftFlags, a)},
-      {FLAG_B_LOCAL, offsetof(LeftFlags, b)},
-      {FLAG_RESULT_LOCAL, offsetof(LeftFlags, result)},
-      {STEP_RESULT, offsetof(LeftFlags, step_result)},
-      {TURN_RESULT, offsetof(LeftFlags, turn_result)},
-  };
-  const Part kinds[] = {
-      {KIND, offsetof(LeftFlags, kind)},
-      {STEP, offsetof(LeftFlags, step)},
-      {TURN, offsetof(LeftFlags, turn)},
-  };
-  for (const Part& part : parts) {
+  for (const FlagPart& part : kFlagParts) {
     w.constant32(0);
     w.get(part.local);
-    w.memory(I64_STORE, at + u32(part.offset));
+    w.memory(part.local <= LAST_I64 ? I64_STORE : I32_STORE, pointer(&left_flags) + u32(part.offset));
   }
-  for (const Part& kind : kinds) {
+}
+
+/// As the function before has left them.
+void Emitter::reload_flags() {
+  for (const FlagPart& part : kFlagParts) {
     w.constant32(0);
-    w.get(kind.local);
-    w.memory(I32_STORE, at + u32(kind.offset));
+    w.memory(part.local <= LAST_I64 ? I64_LOAD : I32_LOAD, pointer(&left_flags) + u32(part.offset));
+    w.set(part.local);
   }
 }
 
@@ -169,8 +171,7 @@ void Emitter::emit_block(u8 number) {
     w.op(I32_SUB);
     w.set(BUDGET);
   }
-  const bool jumps = block.ending == Ending::Branches || block.ending == Ending::Jumps;
-  const u32 plain = block.count - (jumps || block.ending == Ending::Leaves ? 1 : 0);
+  const u32 plain = block.count - (block.ending == Ending::Falls ? 0 : 1);
   for (u32 i = 0; i < plain; ++i) {
     index_ = block.first + i;
     emit_instruction(region_.instructions[index_]);
@@ -183,6 +184,10 @@ void Emitter::emit_block(u8 number) {
       return emit_edge(number, block.next, block.next_address);
     case Ending::Leaves:
       return leave(block.next_address, counted_of(number));
+    case Ending::Goes:
+      emit_going(region_.instructions[index_]);
+      settle_kinds();
+      return w.branch(depth_ - exit_label_);
     case Ending::Branches:
       push_condition(region_.instructions[index_].condition);
       w.begin(IF);

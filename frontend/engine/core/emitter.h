@@ -94,6 +94,10 @@ class Emitter {
   /// Ends the function with rip at `address`; of the current block's instructions `done` have run.
   void leave(u64 address, u32 done);
   void emit_instruction(const Insn& insn);
+  /// Calls, returns and indirect jumps: leaves where they lead to in RIP.
+  void emit_going(const Insn& insn);
+  /// Pushes the value in T0 onto the guest's stack.
+  void emit_push();
   /// Runs the instruction by its handler, with all state in memory meanwhile.
   void emit_by_handler(const Insn& insn);
 
@@ -159,6 +163,7 @@ class Emitter {
   void settle_kinds();
   void settle_kinds_for(const Kinds& next);
   void spill_flags();
+  void reload_flags();
   void find_kinds();
   void find_dead_flags();
   /// The kinds after the instruction.

@@ -109,11 +109,7 @@ taken: {
   Branch* const branch = reinterpret_cast<Branch*>(op + 1);
   block = block_at(branch->taken_block);
   if (LIKELY(branch->taken_block != 0)) {
-    if (UNLIKELY(++block->heat == jit::kHot)) {
-      g.block = block;  // so that it need not live in a local across the call
-      jit::heat(block);
-      block = g.block;
-    }
+    if (jit::count_branch(block)) goto look;
     goto enter;
   }
   block = follow(branch, true);
@@ -130,10 +126,16 @@ not_taken: {
 }
 indirect:
   block = block_at(hash_slot(target));
-  if (LIKELY(block->rip == target)) goto enter;
-  block = follow_rip(target);
-  if (block != nullptr) goto enter;
-  return g_cpu.exit_reason;
+  if (UNLIKELY(block->rip != target)) {
+    block = follow_rip(target);
+    if (block == nullptr) return g_cpu.exit_reason;
+  }
+  if (LIKELY(!jit::count_branch(block))) goto enter;
+look:
+  g.block = block;  // so that it need not live in a local across the call
+  jit::look_at(block);
+  block = g.block;
+  goto enter;
 misaligned:
   raise(g_cpu, EXIT_GENERAL_PROTECTION);
 fault:

@@ -25,6 +25,12 @@ bool is_direct_jump(const Insn& insn) {
   return insn.mnemonic == Mnemonic::Jmp && insn.operands[0].kind == OperandKind::Relative;
 }
 
+/// Control flow that the region's function does, though what it leads to is not in the region.
+bool goes_elsewhere(const Insn& insn) {
+  if (insn.mnemonic == Mnemonic::Ret) return true;
+  return insn.mnemonic == Mnemonic::Call || insn.mnemonic == Mnemonic::Jmp;
+}
+
 u64 target_of(const Region& region, u32 i) {
   const Insn& insn = region.instructions[i];
   return region.addresses[i] + insn.length + insn.immediate;
@@ -106,6 +112,8 @@ bool make_blocks(Region& region) {
         } else if (is_direct_jump(insn)) {
           block.ending = Ending::Jumps;
           block.next_address = target_of(region, i);
+        } else if (goes_elsewhere(insn)) {
+          block.ending = Ending::Goes;
         } else {
           block.ending = Ending::Leaves;
           block.next_address = region.addresses[i];
@@ -120,7 +128,8 @@ bool make_blocks(Region& region) {
   }
   for (u32 i = 0; i < region.block_count; ++i) {
     RegionBlock& block = region.blocks[i];
-    block.next = block.ending == Ending::Leaves ? kNoBlock : block_at(region, block.next_address);
+    const bool ends = block.ending == Ending::Leaves || block.ending == Ending::Goes;
+    block.next = ends ? kNoBlock : block_at(region, block.next_address);
     block.taken = block.ending == Ending::Branches ? block_at(region, block.taken_address) : kNoBlock;
   }
   return true;
@@ -247,7 +256,7 @@ bool form_region(Region& region, u64 entry) {
     find_dominators(region);
   } while (cut_irreducible(region));
   count_entries(region);
-  return true;
+  return region.blocks[0].ending != Ending::Leaves || region.blocks[0].count > 1;
 }
 
 }  // namespace jit

@@ -12,6 +12,7 @@ enum class Ending : u8 {
   Falls,      // into `next`
   Jumps,      // unconditionally to `next`
   Branches,   // to `taken` when the condition of its last instruction holds, else to `next`
+  Goes,       // out of the region, where its last instruction says: calls, returns, jumps through a register or memory
   Leaves,     // out of the region, at `next_address`, to the interpreter
 };
 

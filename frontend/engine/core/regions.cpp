@@ -229,19 +229,34 @@ bool heat(Block* block, bool needs_loop) {
   return true;
 }
 
+void look_at(Block* block) {
+  if (block->heat == kHot) heat(block, true);
+  else if (block->heat == kVeryHot) heat(block, false);
+}
+
 bool run_region() {
   g_cpu.instructions -= g.block->instructions;
-  if (g.block->floats != FLOATS_NONE && (g.block->floats == FLOATS_DIRECT) != floats_are_direct()) {
-    forget(g.block);
-    return false;
+  Block* block = g.block;
+  bool any = false;
+  while (g_cpu.instructions < g.limit) {
+    if (block->floats != FLOATS_NONE && (block->floats == FLOATS_DIRECT) != floats_are_direct()) {
+      forget(block);
+      break;
+    }
+    const u64 left = g.limit - g_cpu.instructions;
+    const i32 budget = static_cast<i32>(left < kMostAtOnce ? left : kMostAtOnce);
+    const auto function = reinterpret_cast<i32 (*)(i32)>(static_cast<uintptr_t>(block->region));
+    const i64 done = static_cast<i64>(budget) - function(budget);
+    g_cpu.instructions += static_cast<u64>(done);
+    const u64 rip = g_cpu.rip;
+    any |= done != 0 || rip != block->rip || g_cpu.exit_reason != EXIT_NONE;
+    if (g_cpu.exit_reason != EXIT_NONE) break;
+    Block* const next = block_at(hash_slot(rip));
+    if (next->rip != rip || next->code()->code != OP_REGION || (done == 0 && next == block)) break;
+    block = next;
   }
-  const u64 left = g.limit - g_cpu.instructions;
-  const i32 budget = static_cast<i32>(left < kMostAtOnce ? left : kMostAtOnce);
-  const auto function = reinterpret_cast<i32 (*)(i32)>(static_cast<uintptr_t>(g.block->region));
-  const i64 done = static_cast<i64>(budget) - function(budget);
-  g_cpu.instructions += static_cast<u64>(done);
   take_flags();
-  return done != 0 || g_cpu.rip != g.block->rip || g_cpu.exit_reason != EXIT_NONE;
+  return any;
 }
 
 }  // namespace jit
