@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from tests.engine.decoding import table
 from tests.engine.reference import generator
-from tests.engine.reference.case import CODE, CODE_SIZE, MXCSR, RIP, XMM, Case
+from tests.engine.reference.case import CODE, CODE_SIZE, DATA, MXCSR, RIP, XMM, Case
 from webvm.up.client import Client, node_environment
 
 ENGINE = Client().folder / "engine"
@@ -135,6 +135,49 @@ def test_flags_in_loops() -> None:
         cases.append(replace(like, code=loop + b"\x0f\x85" + struct.pack("<i", -len(loop) - 6), state=state))
     translated, found = compare(made.image, cases)
     assert translated == SEQUENCES
+    assert not found, "\n".join([f"{len(found)} differ", *found[:20]])
+
+
+def function(source: random.Random, inner: bool) -> bytes:
+    """Something that is called: it may call the function behind it, and return to one byte behind where it should."""
+    body = b"".join(flag_instruction(source) for _ in range(source.randrange(4)))
+    end = bytes.fromhex(
+        source.choice(["c3", "c3", "48ff0424c3", "4883042401c3", "c20000", "5affe2"])
+    )  # pop %rdx; jmp *%rdx
+    if not inner:
+        return body + end
+    behind = b"\x90" + end
+    call = b"\xe8" + struct.pack("<i", len(behind))
+    if source.randrange(3) == 0:  # lea behind(%rip), %rdx; call *%rdx
+        call = bytes.fromhex("488d15") + struct.pack("<i", 2 + len(behind)) + bytes.fromhex("ffd2")
+    return body + call + behind
+
+
+def test_calls() -> None:
+    """Functions that are part of the region, also where they return to somewhere else."""
+    seed = int(os.environ.get("WEBVM_TEST_SEED", random.SystemRandom().randrange(1 << 32)))
+    sys.stdout.write(f"WEBVM_TEST_SEED={seed}\n")
+    source = random.Random(seed)  # noqa: S311 - a seed that can be repeated is the point
+    made = generator.Generator(seed)
+    numbered = {row["mnemonic"]: number for number, row in enumerate(table()["rows"])}
+    cases = []
+    for _ in range(SEQUENCES // 2):
+        functions = function(source, inner=True) + function(source, inner=False)
+        body = b""
+        for _ in range(source.randrange(1, 4)):
+            body += flag_instruction(source)
+            body += b"\xe8" + struct.pack("<i", -len(body) - 5 - len(functions)) + b"\x90"
+        (like,) = made.cases(numbered["inc"], 1, 1)
+        state = list(like.state)
+        state[15], state[4] = 3, DATA + 0x800
+        loop = body + bytes.fromhex("4983ef01")  # sub $1, %r15; jne
+        loop += b"\x0f\x85" + struct.pack("<i", -len(loop) - 6)
+        # The case's code begins at its rip: the functions are put before it by a jump over them.
+        state[RIP] = CODE + 64
+        code = b"\xe9" + struct.pack("<i", len(functions)) + functions + loop
+        cases.append(replace(like, code=code, state=state))
+    translated, found = compare(made.image, cases)
+    assert translated == len(cases)
     assert not found, "\n".join([f"{len(found)} differ", *found[:20]])
 
 

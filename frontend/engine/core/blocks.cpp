@@ -86,6 +86,13 @@ NOINLINE Block* find_block(u64 rip) {
   return block;
 }
 
+Block* known_block(u64 rip) {
+  for (Block* block = block_at(hash_slot(rip)); block->rip != ~u64{0}; block = block_at(block->next_in_hash)) {
+    if (block->rip == rip) return block;
+  }
+  return nullptr;
+}
+
 Block* single_block(u64 rip) { return decode_block(rip, 1); }
 Block* twin_block(u64 rip) { return decode_block(rip, ~0u); }
 

@@ -72,6 +72,8 @@ ALWAYS_INLINE u32& hash_slot(u64 rip) {
 
 /// The block at `rip`, decoded if need be. nullptr: the first instruction can't be fetched, exit set.
 Block* find_block(u64 rip);
+/// The same if it is decoded already, else nullptr.
+Block* known_block(u64 rip);
 /// One with only one instruction, for single steps; not found again.
 Block* single_block(u64 rip);
 /// Another one of what `find_block` finds, which no branch leads to.

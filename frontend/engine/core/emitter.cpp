@@ -184,6 +184,25 @@ void Emitter::emit_block(u8 number) {
       return emit_edge(number, block.next, block.next_address);
     case Ending::Leaves:
       return leave(block.next_address, counted_of(number));
+    case Ending::Calls:
+      emit_going(region_.instructions[index_]);
+      return emit_edge(number, block.next, block.next_address);
+    case Ending::Returns:
+      emit_going(region_.instructions[index_]);
+      w.get(RIP);
+      w.constant(block.next_address);
+      w.op(I64_EQ);
+      w.begin(IF);
+      ++depth_;
+      emit_edge(number, block.next, block.next_address);
+      w.op(ELSE);
+      kinds_ = kinds;
+      settle_kinds();
+      w.branch(depth_ - exit_label_);
+      w.end();
+      --depth_;
+      w.op(UNREACHABLE);
+      return;
     case Ending::Goes:
       emit_going(region_.instructions[index_]);
       settle_kinds();

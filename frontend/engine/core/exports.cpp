@@ -40,7 +40,7 @@ EXPORT(flush) void core_flush() { flush_blocks(); }
 EXPORT(translate) u32 core_translate(u32 rip) {
   Block* const block = find_block(rip);
   g_cpu.exit_reason = EXIT_NONE;
-  return block != nullptr && jit::heat(block, false);
+  return block != nullptr && jit::heat(block, false, true);
 }
 EXPORT(scratch) u8* core_scratch() { return at(kScratchAt); }
 EXPORT(saveFpu) void core_saveFpu(u8* into) { save_fpu(g_cpu, into); }

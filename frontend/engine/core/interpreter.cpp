@@ -119,7 +119,10 @@ taken: {
 not_taken: {
   Branch* const branch = reinterpret_cast<Branch*>(op + 1);
   block = block_at(branch->next_block);
-  if (LIKELY(branch->next_block != 0)) goto enter;
+  if (LIKELY(branch->next_block != 0)) {
+    if (jit::count_branch(block)) goto look;
+    goto enter;
+  }
   block = follow(branch, false);
   if (block != nullptr) goto enter;
   return g_cpu.exit_reason;

@@ -6,29 +6,34 @@ namespace jit {
 
 namespace {
 
-/// While a region is formed: instructions by address, in the order in which they were found.
-struct Found {
-  u64 address;
-  bool leader;
-};
+constexpr u32 kDeepest = 5;
 
+/// While a region is formed: what else is known of its instructions, which are in the order in which they were found.
+struct Found {
+  bool leader;
+  u8 callee;  // the context of the function that it calls, or 0
+};
 Found found[kRegionInstructions];
 
-int index_of(const Region& region, u64 address) {
-  for (u32 i = 0; i < region.instruction_count; ++i) {
-    if (found[i].address == address) return int(i);
-  }
-  return -1;
+/// Instructions by address and context: numbers, plus 1.
+constexpr u32 kSlots = 4096;
+u16 slots[kSlots];
+
+u32 slot_of(const Region& region, u64 address, u8 context) {
+  u32 slot = (u32(address) * 31 + context * 977u) % kSlots;
+  while (slots[slot] && (region.addresses[slots[slot] - 1] != address || region.contexts[slots[slot] - 1] != context)) slot = (slot + 1) % kSlots;
+  return slot;
 }
 
-bool is_direct_jump(const Insn& insn) {
-  return insn.mnemonic == Mnemonic::Jmp && insn.operands[0].kind == OperandKind::Relative;
-}
+int index_of(const Region& region, u64 address, u8 context) { return int(slots[slot_of(region, address, context)]) - 1; }
 
-/// Control flow that the region's function does, though what it leads to is not in the region.
+bool is_relative(const Insn& insn) { return insn.operands[0].kind == OperandKind::Relative; }
+
+bool is_direct_jump(const Insn& insn) { return insn.mnemonic == Mnemonic::Jmp && is_relative(insn); }
+
+/// Control flow that the region's function does, though what it leads to may not be in the region.
 bool goes_elsewhere(const Insn& insn) {
-  if (insn.mnemonic == Mnemonic::Ret) return true;
-  return insn.mnemonic == Mnemonic::Call || insn.mnemonic == Mnemonic::Jmp;
+  return insn.mnemonic == Mnemonic::Ret || insn.mnemonic == Mnemonic::Call || insn.mnemonic == Mnemonic::Jmp;
 }
 
 u64 target_of(const Region& region, u32 i) {
@@ -36,52 +41,106 @@ u64 target_of(const Region& region, u32 i) {
   return region.addresses[i] + insn.length + insn.immediate;
 }
 
-/// Decodes along the straight line from `address` until it joins what is known, and queues the targets of its jumps.
-void follow(Region& region, u64 address, u64* queue, u32& queued) {
+/// Where code is still to be followed.
+struct Queue {
+  struct Place {
+    u64 address;
+    u8 context;
+  };
+  Place places[kRegionInstructions * 2 + 1];
+  u32 count;
+  bool all;
+  u32 most;  // instructions
+
+  void add(u64 address, u8 context) {
+    if (all || is_warm(address)) places[count++] = {address, context};
+  }
+};
+Queue queue;
+
+/// A context for the function that is called there; 0 if it is not to be part of the region.
+u8 enter_function(Region& region, u32 call) {
+  const u8 caller = region.contexts[call];
+  const u64 target = target_of(region, call);
+  if (region.context_count == kContexts || region.context[caller].depth == kDeepest) return 0;
+  if (!queue.all && !is_warm(target)) return 0;
+  for (u8 active = caller;; active = region.context[active].parent) {
+    if (region.context[active].entry == target) return 0;  // recursion
+    if (active == 0) break;
+  }
+  const u64 behind = region.addresses[call] + region.instructions[call].length;
+  region.context[region.context_count] = {target, behind, caller, u8(region.context[caller].depth + 1)};
+  return u8(region.context_count++);
+}
+
+/// Decodes along the straight line from there until it joins what is known, and queues what its branches lead to.
+void follow(Region& region, u64 address, u8 context) {
   for (bool first = true;; first = false) {
-    const int known = index_of(region, address);
-    if (known >= 0) {
-      found[known].leader = true;
+    const u32 slot = slot_of(region, address, context);
+    if (slots[slot]) {
+      found[slots[slot] - 1].leader = true;
       return;
     }
-    if (region.instruction_count == kRegionInstructions) return;
+    if (region.instruction_count == queue.most) return;
     Insn insn;
     if (!fetch_for_translation(address, insn)) return;
     const u32 i = region.instruction_count++;
     region.instructions[i] = insn;
     region.addresses[i] = address;
-    found[i] = {address, first};
-    if (is_direct_jump(insn) || insn.mnemonic == Mnemonic::Jcc) {
-      queue[queued++] = target_of(region, i);
-    }
-    if (is_control(insn) && insn.mnemonic != Mnemonic::Jcc) return;
+    region.contexts[i] = context;
+    slots[slot] = u16(i + 1);
+    found[i] = {first, 0};
     address += insn.length;
-    if (insn.mnemonic == Mnemonic::Jcc) first = true;
+    if (insn.mnemonic == Mnemonic::Jcc) {
+      queue.add(target_of(region, i), context);
+      queue.add(address, context);
+      return;
+    }
+    if (is_direct_jump(insn)) queue.add(target_of(region, i), context);
+    if (insn.mnemonic == Mnemonic::Call && is_relative(insn)) {
+      found[i].callee = enter_function(region, i);
+      if (found[i].callee) queue.add(target_of(region, i), found[i].callee);
+    }
+    if (insn.mnemonic == Mnemonic::Ret && context) queue.add(region.context[context].return_address, region.context[context].parent);
+    if (is_control(insn)) return;
   }
 }
 
-void swap_instructions(Region& region, u32 a, u32 b) {
-  const Insn insn = region.instructions[a];
-  const u64 address = region.addresses[a];
-  const Found mark = found[a];
-  region.instructions[a] = region.instructions[b];
-  region.addresses[a] = region.addresses[b];
-  found[a] = found[b];
-  region.instructions[b] = insn;
-  region.addresses[b] = address;
-  found[b] = mark;
-}
-
-/// By address (insertion sort: lines are found in long ascending runs).
+/// By context and address.
 void sort_instructions(Region& region) {
-  for (u32 i = 1; i < region.instruction_count; ++i) {
-    for (u32 j = i; j > 0 && region.addresses[j - 1] > region.addresses[j]; --j) swap_instructions(region, j - 1, j);
+  static u16 order[kRegionInstructions];
+  const auto before = [&](u32 a, u32 b) {
+    return region.contexts[a] != region.contexts[b] ? region.contexts[a] < region.contexts[b] : region.addresses[a] < region.addresses[b];
+  };
+  // Insertion: lines are found in long ascending runs.
+  for (u32 i = 0; i < region.instruction_count; ++i) {
+    u32 j = i;
+    for (; j > 0 && before(i, order[j - 1]); --j) order[j] = order[j - 1];
+    order[j] = u16(i);
   }
+  static Insn instructions[kRegionInstructions];
+  static u64 addresses[kRegionInstructions];
+  static u8 contexts[kRegionInstructions];
+  static Found sorted[kRegionInstructions];
+  for (u32 i = 0; i < region.instruction_count; ++i) {
+    instructions[i] = region.instructions[order[i]];
+    addresses[i] = region.addresses[order[i]];
+    contexts[i] = region.contexts[order[i]];
+    sorted[i] = found[order[i]];
+  }
+  const u32 count = region.instruction_count;
+  __builtin_memcpy(region.instructions, instructions, count * sizeof *instructions);
+  __builtin_memcpy(region.addresses, addresses, count * sizeof *addresses);
+  __builtin_memcpy(region.contexts, contexts, count);
+  __builtin_memcpy(found, sorted, count * sizeof *sorted);
+  __builtin_memset(slots, 0, sizeof slots);
+  for (u32 i = 0; i < count; ++i) slots[slot_of(region, addresses[i], contexts[i])] = u16(i + 1);
 }
 
-u8 block_at(const Region& region, u64 address) {
+u8 block_at(const Region& region, u64 address, u8 context) {
   for (u32 i = 0; i < region.block_count; ++i) {
-    if (region.blocks[i].start == address) return u8(i);
+    const RegionBlock& block = region.blocks[i];
+    if (block.start == address && region.contexts[block.first] == context) return u8(i);
   }
   return kNoBlock;
 }
@@ -89,9 +148,9 @@ u8 block_at(const Region& region, u64 address) {
 bool make_blocks(Region& region) {
   for (u32 i = 0; i < region.instruction_count; ++i) {
     if (region.instructions[i].mnemonic != Mnemonic::Jcc && !is_direct_jump(region.instructions[i])) continue;
-    const int target = index_of(region, target_of(region, i));
+    const int target = index_of(region, target_of(region, i), region.contexts[i]);
     if (target >= 0) found[target].leader = true;
-    const int behind = index_of(region, region.addresses[i] + region.instructions[i].length);
+    const int behind = index_of(region, region.addresses[i] + region.instructions[i].length, region.contexts[i]);
     if (behind >= 0) found[behind].leader = true;
   }
   region.block_count = 0;
@@ -112,6 +171,12 @@ bool make_blocks(Region& region) {
         } else if (is_direct_jump(insn)) {
           block.ending = Ending::Jumps;
           block.next_address = target_of(region, i);
+        } else if (insn.mnemonic == Mnemonic::Call && found[i].callee) {
+          block.ending = Ending::Calls;
+          block.next_address = target_of(region, i);
+        } else if (insn.mnemonic == Mnemonic::Ret && region.contexts[i]) {
+          block.ending = Ending::Returns;
+          block.next_address = region.context[region.contexts[i]].return_address;
         } else if (goes_elsewhere(insn)) {
           block.ending = Ending::Goes;
         } else {
@@ -123,14 +188,18 @@ bool make_blocks(Region& region) {
       }
       block.ending = Ending::Falls;
       block.count = u16(++i - block.first);
-      if (i == region.instruction_count || found[i].leader || region.addresses[i] != behind) break;
+      if (i == region.instruction_count || found[i].leader || region.addresses[i] != behind || region.contexts[i] != region.contexts[i - 1]) break;
     }
   }
   for (u32 i = 0; i < region.block_count; ++i) {
     RegionBlock& block = region.blocks[i];
     const bool ends = block.ending == Ending::Leaves || block.ending == Ending::Goes;
-    block.next = ends ? kNoBlock : block_at(region, block.next_address);
-    block.taken = block.ending == Ending::Branches ? block_at(region, block.taken_address) : kNoBlock;
+    const u8 context = region.contexts[block.first];
+    u8 next_context = context;
+    if (block.ending == Ending::Calls) next_context = found[block.first + block.count - 1].callee;
+    if (block.ending == Ending::Returns) next_context = region.context[context].parent;
+    block.next = ends ? kNoBlock : block_at(region, block.next_address, next_context);
+    block.taken = block.ending == Ending::Branches ? block_at(region, block.taken_address, context) : kNoBlock;
   }
   return true;
 }
@@ -143,7 +212,7 @@ void order_blocks(Region& region) {
   bool seen[kRegionBlocks] = {};
   u32 done = 0;
   u32 depth = 0;
-  const u8 entry = block_at(region, region.entry);
+  const u8 entry = block_at(region, region.entry, 0);
   stack[depth++] = entry;
   seen[entry] = true;
   while (depth) {
@@ -241,13 +310,17 @@ void count_entries(Region& region) {
 
 }  // namespace
 
-bool form_region(Region& region, u64 entry) {
+bool form_region(Region& region, u64 entry, u32 most, bool all) {
   region.entry = entry;
   region.instruction_count = 0;
-  u64 queue[kRegionInstructions + 1];
-  u32 queued = 0;
-  queue[queued++] = entry;
-  for (u32 i = 0; i < queued; ++i) follow(region, queue[i], queue, queued);
+  region.context_count = 1;
+  region.context[0] = {entry, 0, 0, 0};
+  __builtin_memset(slots, 0, sizeof slots);
+  queue.count = 1;
+  queue.all = all;
+  queue.most = most;
+  queue.places[0] = {entry, 0};
+  for (u32 i = 0; i < queue.count; ++i) follow(region, queue.places[i].address, queue.places[i].context);
   if (!region.instruction_count) return false;
   sort_instructions(region);
   if (!make_blocks(region)) return false;

@@ -27,7 +27,11 @@ u32 drops = 0;
 namespace {
 
 constexpr u32 kRegions = 2048;
-constexpr u32 kPagesOfRegion = 8;
+/// Instructions of a region with a loop, and of one that needs none.
+constexpr u32 kWithLoop = 320, kWithoutLoop = 120;
+/// What branches have led to less often is left out of regions.
+constexpr u32 kWarm = 16;
+constexpr u32 kPagesOfRegion = 24;
 constexpr u32 kModuleCapacity = 768 * 1024;
 /// A call stays in the code it began in, and engines optimise a function between its calls (no on-stack replacement).
 constexpr u32 kMostAtOnce = 1 << 17;
@@ -157,6 +161,11 @@ bool is_control(const Insn& insn) {
   return (form_attributes(insn.form) & ends) || changes_modes(insn) || is_held_by_nobody(insn);
 }
 
+bool is_warm(u64 address) {
+  const Block* const block = known_block(address);
+  return block != nullptr && block->heat >= kWarm;
+}
+
 bool fetch_for_translation(u64 address, Insn& insn) {
   const u8* const pages = page_table();
   auto executable = [&](u64 at) { return at < kGuestEnd && (pages[at >> kPageShift] & PAGE_EXEC); };
@@ -205,9 +214,9 @@ void drop_all_regions() {
   held_count = 0;
 }
 
-bool heat(Block* block, bool needs_loop) {
+bool heat(Block* block, bool needs_loop, bool all) {
   static Region region;
-  if (block->dropped || !form_region(region, block->rip) || (needs_loop && !has_loop(region))) return false;
+  if (block->dropped || !form_region(region, block->rip, needs_loop ? kWithLoop : kWithoutLoop, all) || (needs_loop && !has_loop(region))) return false;
   if (held_count > kHeldInstructions - kRegionInstructions) drop_all_regions();
   Translated made{};
   if (!note_pages(region, made)) return false;
@@ -230,8 +239,8 @@ bool heat(Block* block, bool needs_loop) {
 }
 
 void look_at(Block* block) {
-  if (block->heat == kHot) heat(block, true);
-  else if (block->heat == kVeryHot) heat(block, false);
+  if (block->heat == kHot) heat(block, true, false);
+  else if (block->heat == kVeryHot) heat(block, false, false);
 }
 
 bool run_region() {

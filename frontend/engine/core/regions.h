@@ -12,9 +12,9 @@ constexpr u32 kVeryHot = 16 * kHot;
 ALWAYS_INLINE bool count_branch(Block* block) { return UNLIKELY((++block->heat & (kHot - 1)) == 0); }
 void look_at(Block* block);
 
-/// Translates the region that begins at the block, if it has a loop (or needs none) and the machine outside can compile. True: the block's
-/// first step is OP_REGION now.
-bool heat(Block* block, bool needs_loop = true);
+/// Translates the region that begins at the block (`all`: also what is hardly executed), if it has a loop (or needs none) and the machine
+/// outside can compile. True: the block's first step is OP_REGION now.
+bool heat(Block* block, bool needs_loop, bool all);
 /// Runs the region whose entry is the running block, which has just been counted, and those that follow it directly. rip is set; exit_reason if there is one.
 /// False: nothing was done, and the block itself must run.
 bool run_region();

@@ -26,6 +26,9 @@ enum class FlagKind : u32 {
   Imul,   // a * b
 };
 
+/// Whether the interpreter has come there by branches more than now and then.
+bool is_warm(u64 address);
+
 /// What a translated function leaves of the flags: those of the last instruction that sets all, and over them what changed some since.
 struct LeftFlags {
   u64 a, b;  // their bits above the operation's mean nothing; sign-extended for Sar and Imul
