@@ -139,7 +139,7 @@ def test_flags_in_loops() -> None:
 
 
 def function(source: random.Random, inner: bool) -> bytes:
-    """Something that is called: it may call the function behind it, and return to one byte behind where it should."""
+    """It may call the one behind it, and return to one byte behind where it should."""
     body = b"".join(flag_instruction(source) for _ in range(source.randrange(4)))
     end = bytes.fromhex(
         source.choice(["c3", "c3", "48ff0424c3", "4883042401c3", "c20000", "5affe2"])

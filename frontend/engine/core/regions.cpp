@@ -216,6 +216,7 @@ void drop_all_regions() {
 
 bool heat(Block* block, bool needs_loop, bool all) {
   static Region region;
+  if (block->code()->code == OP_REGION) return true;
   if (block->dropped || !form_region(region, block->rip, needs_loop ? kWithLoop : kWithoutLoop, all) || (needs_loop && !has_loop(region))) return false;
   if (held_count > kHeldInstructions - kRegionInstructions) drop_all_regions();
   Translated made{};
