@@ -321,7 +321,7 @@ CLIENT_DIR = BASE_DIR / "frontend" / "dist"
 # Published by `up` where they are missing, the first one before it is ready; empty: none.
 STARTER_RECIPES = env_list(
     "STARTER_RECIPES",
-    ",".join(str(BASE_DIR / "images" / name) for name in ("starter.toml", "starter-64.toml")),
+    ",".join(str(BASE_DIR / "images" / name) for name in ("starter-64.toml", "starter.toml")),
 )
 
 STATIC_URL = "/static/"

@@ -50,7 +50,7 @@ def sign_in(page: Page, url: str, email: str) -> None:
 
 STARTER, STARTER_64 = "Debian 12 starter", "Debian 12 starter, 64-bit"
 # What the tests that any machine must pass are run on.
-IMAGE = os.environ.get("WEBVM_TEST_IMAGE", STARTER)
+IMAGE = os.environ.get("WEBVM_TEST_IMAGE", STARTER_64)
 
 
 def start_machine(page: Page, url: str, image: str = IMAGE) -> Console:
