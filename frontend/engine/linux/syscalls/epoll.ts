@@ -63,7 +63,7 @@ function wait(task: Task, epfd: number, at: number, most: number, timeout: numbe
   const deadline = deadlineOf(task, timeout);
   // Written before anything is used up.
   memory.writable(at, EVENT_SIZE);
-  const found = epoll.collect(task, Math.min(most, 4096));
+  const found = epoll.collect(task, most);
   if (found.length === 0) {
     if (task.process.kernel.monotonic() >= deadline) return 0;
     throw waitForAny(task, [epoll], deadline);
