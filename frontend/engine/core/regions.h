@@ -5,8 +5,8 @@
 namespace jit {
 
 /// A block is looked at whenever branches have led to it so often again: first for loops only, later for what is worth less.
-constexpr u32 kHot = 512;
-constexpr u32 kVeryHot = 16 * kHot;
+constexpr u32 kHot = 8192;
+constexpr u32 kVeryHot = 2 * kHot;
 
 /// Counts a branch that leads to the block; true: it is to be looked at.
 ALWAYS_INLINE bool count_branch(Block* block) { return UNLIKELY((++block->heat & (kHot - 1)) == 0); }
