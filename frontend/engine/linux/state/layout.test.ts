@@ -43,14 +43,14 @@ describe("the layout of saved machines", () => {
     expect(unknown.map(([name]) => name)).toEqual([]);
   });
 
-  it("has a higher LAYOUT when a class has other fields (UPDATE_LAYOUT=1 then records them)", () => {
+  it("has a higher LAYOUT when a class has other fields (UPDATE_LAYOUT=1 then records them, prettier lays them out)", () => {
     const fields = Object.fromEntries(
       [...classes].filter(([name]) => !NEVER_SAVED.has(name)).map(([name, { fields: own }]) => [name, own]),
     );
     const now = { layout: LAYOUT, fields };
     const before = JSON.parse(readFileSync(RECORD, "utf8")) as typeof now;
     if (process.env["UPDATE_LAYOUT"] !== undefined && LAYOUT > before.layout) {
-      writeFileSync(RECORD, `${JSON.stringify(now, undefined, 1)}\n`);
+      writeFileSync(RECORD, `${JSON.stringify(now, undefined, 2)}\n`);
       return;
     }
     expect(now).toEqual(before);
