@@ -113,7 +113,7 @@ class TestDoors:
         assert "&lt;b&gt;bold&lt;/b&gt;" in page
         assert "<b>bold</b>" not in page
         form = client.get("/admin-images/publish/").content.decode()
-        assert "slug = &quot;starter&quot;" in form
+        assert "slug = &quot;starter-64&quot;" in form
         bad = client.post("/admin-images/publish/", {"recipe": "slug = 1"})
         assert bad.status_code == 422
         good = client.post("/admin-images/publish/", {"recipe": RECIPE})
