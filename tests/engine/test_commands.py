@@ -37,7 +37,7 @@ def judged() -> Iterator[dict[str, Future[commands.Report]]]:
 def test_commands_do_as_on_the_host(group: str, judged: dict[str, Future[commands.Report]]) -> None:
     report = judged[group].result()
     if report.problems:
-        # On a busy host some command lines differ even from themselves; what the engine does wrong comes again.
+        # On a busy host some command lines differ even from themselves; real differences come again.
         for problem in report.problems:
             warnings.warn(f"seen once: {problem}", stacklevel=1)
         report = commands.judge(group)
