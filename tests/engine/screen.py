@@ -116,5 +116,6 @@ class Terminal:
             done, status = os.waitpid(self._pid, os.WNOHANG)
             if done:
                 self.status = os.waitstatus_to_exitcode(status)
+                self.settle()  # what it wrote last may not have been read
             assert time.monotonic() < end, f"it has not ended:\n{self.text}"
         return self.status
