@@ -14,7 +14,9 @@ from tests.support.servers import PostgresServer, RedisServer
 
 TESTS = Path(__file__).parent
 # Quick answers first; and Playwright's event loop, once begun, leaves no room for the asynchronous tests.
-SUITES = ("unit", "quality", "integration", "e2e")
+SUITES = ("unit", "quality", "integration", "engine", "e2e")
+# Two halves that take about the same time and share no server: the run of everything does them side by side.
+HALVES = {"engine": "engine and browser", "e2e": "engine and browser"}
 
 
 # A shell starts what it puts into the background deaf to Ctrl-C, and so would be every program that a test
@@ -23,13 +25,24 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def suite_of(item: pytest.Item) -> int:
-    folder = item.path.relative_to(TESTS).parts[0]
-    return SUITES.index(folder) if folder in SUITES else len(SUITES)
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Everything (`pytest` without paths) runs in two processes, unless `-n` says otherwise."""
+    everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if everything and not hasattr(config, "workerinput") and config.option.numprocesses is None:
+        config.option.numprocesses = 0 if config.option.usepdb else len(set(HALVES.values())) + 1
+        config.option.dist = "loadgroup"
 
 
+def suite_of(item: pytest.Item) -> str:
+    return item.path.relative_to(TESTS).parts[0]
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=suite_of)
+    items.sort(key=lambda item: SUITES.index(suite_of(item)))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(HALVES.get(suite_of(item), "service")))
 
 
 @pytest.fixture(scope="session")

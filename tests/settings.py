@@ -16,7 +16,7 @@ from pathlib import Path
 _folder = tempfile.mkdtemp(prefix="webvm-tests-")
 atexit.register(shutil.rmtree, _folder, ignore_errors=True)
 os.environ["WEBVM_DATA_DIR"] = _folder
-if _worker := os.environ.get("PYTEST_XDIST_WORKER"):
+if (_worker := os.environ.get("PYTEST_XDIST_WORKER")) and "WEBVM_REDIS_URL" in os.environ:
     # Tests beside tests: each with a database of Redis of its own (pytest-django sees to the other one).
     _redis = os.environ["WEBVM_REDIS_URL"].rpartition("/")[0]
     os.environ["WEBVM_REDIS_URL"] = f"{_redis}/{_worker.removeprefix('gw')}"

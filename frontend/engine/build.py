@@ -9,6 +9,7 @@ undefined behaviour traps; addresses need a compiler that has the runtime (`CXX`
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import os
 import re
@@ -158,7 +159,6 @@ def drop_stale(form: Form, keep: Sequence[Path]) -> None:
 
 def build(forms: Sequence[Form]) -> None:
     progress = Progress()
-    OBJECTS.mkdir(parents=True, exist_ok=True)
     generate(progress)
     sources = sorted(CORE.glob("*.cpp")) + sorted(GENERATED.glob("*.cpp"))
     with ThreadPoolExecutor(JOBS) as pool:
@@ -183,8 +183,11 @@ def main() -> int:
         forms = [native(options.sanitize)]
     else:
         forms = [form for form in (wasm(), native()) if options.only in (None, form.name)]
+    OBJECTS.mkdir(parents=True, exist_ok=True)
     try:
-        build(forms)
+        with (OUTPUT / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # whoever builds at the same time waits, and finds it done
+            build(forms)
     except CompileError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import pytest
 from playwright.sync_api import BrowserContext, Page, Request, WebSocket
 
-from tests.e2e.conftest import STARTERS, Profiles, Service
+from tests.e2e.conftest import Profiles, Service
 from tests.e2e.steps import Console, new_email, sign_in, sign_up, start_machine
 from tests.support.cdn import SIGNING_KEY, Cdn
 from tests.support.s3 import ACCESS_KEY, SECRET_KEY, S3Server
+from tests.support.service import PROJECT
 
 
 @dataclass
@@ -71,13 +72,12 @@ def site(tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server) -> Itera
         "WEBVM_S3_SECRET_KEY": SECRET_KEY,
         "WEBVM_CHUNK_BASE_URL": cdn.chunk_base_url,
         "WEBVM_CHUNK_SIGNING_KEY": SIGNING_KEY,
+        "WEBVM_STARTER_RECIPES": str(PROJECT / "images" / "starter-64.toml"),
     }
     service = Service(folder / "data", environ)
     cdn.origin_port = service.port
     s3_server.store(bucket).prepare_bucket([service.url])
     service.start()
-    for slug in STARTERS:
-        service.wait_for_image(slug)
     with cdn:
         yield Site(service, cdn, s3_server, bucket)
     service.stop()

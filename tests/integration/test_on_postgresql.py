@@ -13,7 +13,8 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 def test_on_postgresql_and_redis(postgres_server: PostgresServer, redis_server: RedisServer) -> None:
-    # The settings choose the database once a process, so this takes another process.
+    # The settings choose the database once a process, so this takes another process, no part of this run.
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST_")}
     done = subprocess.run(
         [
             sys.executable,
@@ -29,7 +30,7 @@ def test_on_postgresql_and_redis(postgres_server: PostgresServer, redis_server: 
             "tests/integration",
         ],
         cwd=PROJECT,
-        env={**os.environ, "WEBVM_DATABASE_URL": postgres_server.url, "WEBVM_REDIS_URL": redis_server.url},
+        env={**outside, "WEBVM_DATABASE_URL": postgres_server.url, "WEBVM_REDIS_URL": redis_server.url},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
