@@ -27,7 +27,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type Firmware, type MachineConfig, type SparseBlocks } from "../machine/machine";
+import { type Firmware, type MachineConfig, messageOf, type SparseBlocks } from "../machine/machine";
 import { LAYOUT as LINUX_LAYOUT } from "../../engine/linux/state/state.ts";
 import { LinuxMachine } from "../machine/linux/linux";
 import { Pc } from "../machine/pc/pc";
@@ -238,7 +238,7 @@ async function main(): Promise<number> {
     run = new Run(JSON.parse(readFileSync(path, "utf8")) as Spec);
     await run.all();
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
+    const message = messageOf(error);
     report({ type: "error", step: run?.step ?? "start", message });
     return 1;
   }

@@ -33,6 +33,11 @@ export class MachineError extends Error {
   }
 }
 
+/** The text of whatever was thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
 /** What a machine reads its disk from. Reads are asynchronous; writes go to an overlay and are immediate. */
 export interface BlockDevice {
   /** Size in 4 KiB blocks. */

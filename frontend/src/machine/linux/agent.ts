@@ -7,6 +7,7 @@ import { holdFile } from "../../../engine/linux/references.ts";
 import type { Task } from "../../../engine/linux/types.ts";
 import { openPath } from "../../../engine/linux/vfs/open.ts";
 import { settle } from "../../../engine/linux/vfs/ext4/filesystem.ts";
+import { messageOf } from "../machine";
 
 const O_RDWR = 2;
 const O_WRONLY = 1;
@@ -36,7 +37,7 @@ export class GuestAgent {
       .then(() => this.perform(text))
       .then(
         (answer) => this.answer(answer),
-        (error: unknown) => this.answer(`error ${error instanceof Error ? error.message : String(error)}`),
+        (error: unknown) => this.answer(`error ${messageOf(error)}`),
       );
   }
 

@@ -1,6 +1,5 @@
 /** The Linux machine: our own engine behind the `Machine` interface. Runs in a Web Worker and under Node. */
 
-import { E, Errno } from "../../../engine/linux/errno.ts";
 import { EngineError, type Host } from "../../../engine/linux/kernel.ts";
 import type { Machine as Guest } from "../../../engine/linux/machine.ts";
 import { StateError } from "../../../engine/linux/state/contract.ts";
@@ -10,11 +9,9 @@ import {
   type MachineOptions,
   restoreMachine,
 } from "../../../engine/linux/state/state.ts";
-import type { Task, Time } from "../../../engine/linux/types.ts";
+import type { Time } from "../../../engine/linux/types.ts";
 import { Block, type Waiter } from "../../../engine/linux/wait.ts";
-import { holdFile } from "../../../engine/linux/references.ts";
-import { Ext4FileSystem, openExt4, settle } from "../../../engine/linux/vfs/ext4/filesystem.ts";
-import { openPath } from "../../../engine/linux/vfs/open.ts";
+import { type Ext4FileSystem, settle } from "../../../engine/linux/vfs/ext4/filesystem.ts";
 import { makeRoot } from "../../../engine/linux/vfs/root.ts";
 import { Emitter } from "../emitter";
 import {
@@ -29,9 +26,11 @@ import {
   type MachineEvents,
   type MachineState,
   type SparseBlocks,
+  messageOf,
 } from "../machine";
 import { GuestAgent } from "./agent";
 import { blocksOf, readerOf } from "./blocks";
+import { openDisk, startInit } from "./boot";
 import { GuestClock, realtime } from "./clock";
 import { LinuxDisk } from "./disk";
 import { ConsoleOutput } from "./output";
@@ -40,15 +39,6 @@ import { Turns } from "./turns";
 /** Milliseconds that the guest runs before the host's events are looked at. */
 const TURN = 8;
 const LONGEST_WAIT = 0x7fffffff;
-/** As Linux numbers the first virtio disk. */
-const DISK_DEVICE = 0xfe00;
-const INIT = "/sbin/init";
-const O_RDWR = 2;
-const ENVIRONMENT = [
-  "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-  "HOME=/",
-  "TERM=linux",
-];
 /** Crypto gives so many bytes at once. */
 const MOST_RANDOM = 65536;
 /** How often disk activity is told, ms. */
@@ -102,11 +92,11 @@ export class LinuxMachine extends Emitter<MachineEvents> implements Machine {
     const seed = crypto.getRandomValues(new Uint32Array(1))[0]!;
     const now = (): Time => realtime();
     this.clock.continueFrom(0);
-    const fs = await this.openDisk(now, seed);
+    const fs = await openDisk(this.disk, now, seed);
     const options = this.machineOptions;
     const root = (): Ext4FileSystem => fs;
     const guest = await settle(() => makeMachine(makeRoot({ now, root, source: "/dev/vda" }), options));
-    await this.startInit(guest);
+    await startInit(guest);
     if (this.destroyed) throw new MachineError("machine_gone", "The machine was switched off.");
     this.attach(guest);
     this.start();
@@ -244,14 +234,6 @@ export class LinuxMachine extends Emitter<MachineEvents> implements Machine {
     continueFrom: (nanoseconds) => this.clock.continueFrom(nanoseconds),
   };
 
-  private async openDisk(now: () => Time, seed: number): Promise<Ext4FileSystem> {
-    try {
-      return await openExt4(this.disk, DISK_DEVICE, now, { seed });
-    } catch (error) {
-      throw new MachineError("disk_error", `The disk cannot be used: ${messageOf(error)}`, { cause: error });
-    }
-  }
-
   private attach(guest: Guest): void {
     const agent = new GuestAgent(guest, (line) => this.emit("agent", new TextEncoder().encode(`${line}\n`)));
     this.live = { guest, agent, output: new ConsoleOutput(guest.io.consoles) };
@@ -260,28 +242,6 @@ export class LinuxMachine extends Emitter<MachineEvents> implements Machine {
       agent.processEnded(process);
       if (process.pid === 1) this.initEnded = true;
     };
-  }
-
-  private async startInit(guest: Guest): Promise<void> {
-    try {
-      await settle(() =>
-        guest.spawn({
-          path: INIT,
-          arguments: [INIT],
-          environment: ENVIRONMENT,
-          directory: "/",
-          pid: 1,
-          open: openConsole,
-        }),
-      );
-    } catch (error) {
-      const isMissing = error instanceof Errno && error.code === E.NOENT;
-      throw new MachineError(
-        "disk_error",
-        `The machine cannot start: ${INIT} ${isMissing ? "is not on its disk" : "cannot be run"}.`,
-        { cause: error },
-      );
-    }
   }
 
   /** Process 1 has ended: as a computer that is restarted. */
@@ -389,14 +349,6 @@ export class LinuxMachine extends Emitter<MachineEvents> implements Machine {
   }
 }
 
-function openConsole(task: Task): void {
-  const { files } = task.process;
-  const console = openPath(task, "/dev/console", O_RDWR);
-  files.add(console, false);
-  files.add(holdFile(console), false);
-  files.add(holdFile(console), false);
-}
-
 /** Resolves when what the call waits for may have come. */
 async function arrival({ queues }: Block): Promise<void> {
   let waiter: Waiter | undefined;
@@ -414,8 +366,4 @@ async function arrival({ queues }: Block): Promise<void> {
 
 function machineError(error: unknown): unknown {
   return error instanceof StateError ? new MachineError(error.code, error.message, { cause: error }) : error;
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -15,6 +15,7 @@ import {
   type MachineState,
   type PcConfig,
   type SparseBlocks,
+  messageOf,
 } from "../machine";
 import { joinSparse } from "../sparse";
 import { captureMemory, loadMemory, surveyMemory } from "./memory";
@@ -348,8 +349,4 @@ export class Pc extends Emitter<MachineEvents> implements Machine {
 
 function copy(bytes: Uint8Array): ArrayBuffer {
   return bytes.slice().buffer as ArrayBuffer;
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
