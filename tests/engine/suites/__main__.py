@@ -20,9 +20,6 @@ from tests.engine.suites.packages import results_of
 from tests.engine.suites.psutil import Psutil
 from tests.engine.suites.runs import Limits, Results
 
-NATIVE = Limits(module=60, case=30)
-
-
 KINDS: dict[str, type[CPython] | type[Psutil]] = {"cpython": CPython, "psutil": Psutil}
 
 
@@ -37,8 +34,10 @@ def main() -> int:
     parser.add_argument("--modules", help="only these, divided by commas")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no module after that time")
+    parser.add_argument("--native-limit", type=float, default=60, help="seconds a module may take natively")
     parser.add_argument("--limit", type=float, default=600, help="seconds a module may take in the engine")
     parser.add_argument("--case-limit", type=float, default=120, help="seconds a case may take in the engine")
+    parser.add_argument("--only-native", action="store_true", help="leave the engine for later")
     parser.add_argument("--again", choices=["differing", "slow", "all"])
     parser.add_argument("--update", action="store_true", help="write docs/engine-suites.md")
     parser.add_argument("--show", action="store_true", help="show differences with their tracebacks")
@@ -53,10 +52,9 @@ def main() -> int:
 
     def natively(module: str) -> None:
         if module not in results.native and time.monotonic() < until:
-            run = suite.run(module, NATIVE, engine=False)
+            run = suite.run(module, Limits(options.native_limit, 30), engine=False)
             with lock:
-                results.native[module] = run
-                results.save()
+                results.add_native(module, run)
 
     def wanted(module: str) -> bool:
         if module not in results.native or not results.native[module].passed():
@@ -74,14 +72,13 @@ def main() -> int:
             return
         run = suite.run(module, Limits(options.limit, options.case_limit), engine=True)
         with lock:
-            results.engine[module] = run
-            results.save()
+            results.add_engine(module, run)
             expected = results.native[module].passed()
             say(f"{module}: {len(expected & run.passed())} of {len(expected)}, {run.seconds} s {run.ending}")
 
     with ThreadPoolExecutor(options.jobs) as pool:
         list(pool.map(natively, modules))
-        chosen = [module for module in modules if wanted(module)]
+        chosen = [module for module in modules if wanted(module) and not options.only_native]
         chosen.sort(key=lambda module: results.native[module].seconds)
         list(pool.map(in_engine, chosen))
     if options.show:

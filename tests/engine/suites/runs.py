@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import select
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -156,13 +158,35 @@ class Results:
         self._path = path
         self.native: dict[str, Run] = {}
         self.engine: dict[str, Run] = {}
-        if path.is_file():
-            stored = json.loads(path.read_text())
+        self._read()
+
+    def add_native(self, module: str, run: Run) -> None:
+        with self._alone():
+            self._read()
+            self.native[module] = run
+            self._write()
+
+    def add_engine(self, module: str, run: Run) -> None:
+        with self._alone():
+            self._read()
+            self.engine[module] = run
+            self._write()
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Others may run modules of the same suite: what they found stays."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _read(self) -> None:
+        if self._path.is_file():
+            stored = json.loads(self._path.read_text())
             self.native = {name: _restored(run) for name, run in stored["native"].items()}
             self.engine = {name: _restored(run) for name, run in stored["engine"].items()}
 
-    def save(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+    def _write(self) -> None:
         text = json.dumps(
             {
                 "native": {name: asdict(run) for name, run in self.native.items()},
