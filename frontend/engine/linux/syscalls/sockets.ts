@@ -75,8 +75,8 @@ function makeInet(task: Task, domain: number, kind: number, protocol: number, fl
     return new TcpSocket(task, domain, flags);
   }
   if (kind === N.SOCK_DGRAM) {
-    if (protocol !== 0 && protocol !== N.IPPROTO_UDP) throw new Errno(E.PROTONOSUPPORT);
-    return new UdpSocket(task, domain, flags);
+    if (![0, N.IPPROTO_UDP, N.IPPROTO_UDPLITE].includes(protocol)) throw new Errno(E.PROTONOSUPPORT);
+    return new UdpSocket(task, domain, flags, protocol === 0 ? N.IPPROTO_UDP : protocol);
   }
   // Raw sockets see nothing here that would not be wrong.
   if (kind === N.SOCK_RAW) throw new Errno(protocol === 0 ? E.PROTONOSUPPORT : E.PERM);

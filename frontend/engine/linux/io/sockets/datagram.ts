@@ -5,6 +5,7 @@ import { dropFile, holdFile } from "../../references.ts";
 import type { OpenFile, Task } from "../../types.ts";
 import { POLLERR, POLLHUP, POLLRDHUP, READABLE, WRITABLE } from "../constants.ts";
 import * as N from "./numbers.ts";
+import type { PacketHeader } from "./packet-control.ts";
 import { type Incoming, type PeerCredentials, Socket } from "./socket.ts";
 
 export interface Datagram {
@@ -13,6 +14,8 @@ export interface Datagram {
   from: Uint8Array | undefined;
   rights: OpenFile[];
   credentials: PeerCredentials | undefined;
+  /** Of UDP. */
+  header?: PacketHeader;
 }
 
 export abstract class DatagramSocket extends Socket {

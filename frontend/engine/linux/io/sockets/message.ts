@@ -4,7 +4,7 @@ import { E, Errno } from "../../errno.ts";
 import { dropFile, holdFile } from "../../references.ts";
 import type { OpenFile, Task } from "../../types.ts";
 import { MSG_CMSG_CLOEXEC, MSG_CTRUNC, SCM_CREDENTIALS, SCM_RIGHTS, SOL_SOCKET } from "./numbers.ts";
-import type { Incoming, PeerCredentials } from "./socket.ts";
+import type { ControlMessage, Incoming, PeerCredentials } from "./socket.ts";
 
 export const MSGHDR_SIZE = 56;
 const HEADER = 16;
@@ -94,11 +94,12 @@ export function scatter(task: Task, parts: readonly Part[], bytes: Uint8Array, o
 export interface Control {
   rights: OpenFile[];
   credentials: PeerCredentials | undefined;
+  messages: ControlMessage[];
 }
 
 /** Takes control messages apart; the files are held for the message. */
 export function readControl(task: Task, at: number, length: number): Control {
-  const control: Control = { rights: [], credentials: undefined };
+  const control: Control = { rights: [], credentials: undefined, messages: [] };
   if (at === 0 || length === 0) return control;
   if (length > MOST_CONTROL) throw new Errno(E.NOBUFS);
   const { memory, process } = task;
@@ -116,6 +117,9 @@ export function readControl(task: Task, at: number, length: number): Control {
       control.credentials = checkedCredentials(task, data);
     } else if (level === SOL_SOCKET) {
       throw new Errno(E.INVAL);
+    } else {
+      const bytes = memory.readable(data, size - HEADER).slice();
+      control.messages.push({ level, type, bytes });
     }
     next += (size + 7) & ~7;
   }
@@ -137,28 +141,30 @@ function checkedCredentials(task: Task, at: number): PeerCredentials {
   return said;
 }
 
-/** Gives descriptors and credentials to the caller; bytes used of its buffer, and MSG_CTRUNC where it was too small. */
+/** Gives control messages to the caller; bytes used of its buffer, and MSG_CTRUNC where it was too small. */
 export function writeControl(
   task: Task,
-  { rights, credentials }: Incoming,
+  { rights, credentials, messages = [] }: Incoming,
   at: number,
   room: number,
   flags: number,
 ): { length: number; flags: number } {
-  const { memory, process } = task;
+  const { process } = task;
   let used = 0;
   let cut = 0;
+  const put = (message: ControlMessage): void => {
+    const whole = HEADER + message.bytes.length;
+    const size = Math.min(whole, room - used);
+    if (size < whole) cut = MSG_CTRUNC;
+    if (size < HEADER) return;
+    writeMessage(task, at + used, size, message);
+    used = Math.min(room, used + ((whole + 7) & ~7));
+  };
   if (credentials !== undefined) {
-    if (room < HEADER + 12) {
-      cut = MSG_CTRUNC;
-    } else {
-      header(task, at, HEADER + 12, SCM_CREDENTIALS);
-      memory.setU32(at + 16, credentials.pid);
-      memory.setU32(at + 20, credentials.uid);
-      memory.setU32(at + 24, credentials.gid);
-      used = Math.min(room, 32);
-    }
+    const { pid, uid, gid } = credentials;
+    put({ level: SOL_SOCKET, type: SCM_CREDENTIALS, bytes: words(pid, uid, gid) });
   }
+  messages.forEach(put);
   if (rights.length === 0) return { length: used, flags: cut };
   const fits = Math.max(0, Math.min(rights.length, Math.floor((room - used - HEADER) / 4)));
   const fds: number[] = [];
@@ -172,16 +178,18 @@ export function writeControl(
   }
   for (const file of rights.slice(fds.length)) dropFile(file);
   if (fds.length < rights.length) cut = MSG_CTRUNC;
-  if (fds.length === 0) return { length: used, flags: cut };
-  const size = HEADER + 4 * fds.length;
-  header(task, at + used, size, SCM_RIGHTS);
-  fds.forEach((fd, i) => memory.setU32(at + used + HEADER + 4 * i, fd));
-  return { length: Math.min(room, used + ((size + 7) & ~7)), flags: cut };
+  if (fds.length > 0) put({ level: SOL_SOCKET, type: SCM_RIGHTS, bytes: words(...fds) });
+  return { length: used, flags: cut };
 }
 
-function header(task: Task, at: number, size: number, type: number): void {
-  task.memory.writable(at, size);
-  task.memory.setI64(at, size);
-  task.memory.setU32(at + 8, SOL_SOCKET);
-  task.memory.setU32(at + 12, type);
+function words(...values: number[]): Uint8Array {
+  return new Uint8Array(Int32Array.from(values).buffer);
+}
+
+function writeMessage(task: Task, at: number, size: number, { level, type, bytes }: ControlMessage): void {
+  const { memory } = task;
+  memory.writable(at, size).set(bytes.subarray(0, size - HEADER), HEADER);
+  memory.setI64(at, size);
+  memory.setU32(at + 8, level);
+  memory.setU32(at + 12, type);
 }

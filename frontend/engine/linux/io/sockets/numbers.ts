@@ -16,6 +16,7 @@ export const IPPROTO_IP = 0;
 export const IPPROTO_TCP = 6;
 export const IPPROTO_UDP = 17;
 export const IPPROTO_IPV6 = 41;
+export const IPPROTO_UDPLITE = 136;
 
 export const MSG_OOB = 0x1;
 export const MSG_PEEK = 0x2;

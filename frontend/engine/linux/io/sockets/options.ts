@@ -86,6 +86,10 @@ const PLAIN: Readonly<Record<number, Readonly<Record<number, number>>>> = {
     25: 0, // NOTSENT_LOWAT
     30: 0, // FASTOPEN_CONNECT
   },
+  [N.IPPROTO_UDPLITE]: {
+    10: 0, // SEND_CSCOV
+    11: 0, // RECV_CSCOV
+  },
 };
 /** Kept as 0 or 1. */
 const BOOLEANS: Readonly<Record<number, readonly number[]>> = {
@@ -100,7 +104,8 @@ function mustFit(socket: Socket, level: number): void {
     level === N.SOL_SOCKET ||
     (level === N.IPPROTO_IP && inet) ||
     (level === N.IPPROTO_IPV6 && socket.domain === N.AF_INET6) ||
-    (level === N.IPPROTO_TCP && inet && socket.type === N.SOCK_STREAM);
+    (level === N.IPPROTO_TCP && inet && socket.type === N.SOCK_STREAM) ||
+    (level === N.IPPROTO_UDPLITE && socket.protocol === N.IPPROTO_UDPLITE);
   if (known) return;
   throw new Errno(socket.domain === N.AF_UNIX ? E.OPNOTSUPP : E.NOPROTOOPT);
 }

@@ -1,4 +1,4 @@
-/** Ports of TCP or UDP: who is bound to which. */
+/** Ports of TCP, or of UDP and UDP-Lite, which are apart: who is bound to which. */
 
 import { E, Errno } from "../../errno.ts";
 import type { Kernel, Task } from "../../types.ts";
@@ -107,6 +107,7 @@ function dual(socket: Socket, host: string): boolean {
 }
 
 function overlap(a: Socket, hostA: string, b: Socket, hostB: string): boolean {
+  if (a.protocol !== b.protocol) return false;
   if (hostA.length !== hostB.length) return dual(a, hostA) || dual(b, hostB);
   return hostA === hostB || isAny(hostA) || isAny(hostB);
 }

@@ -16,6 +16,13 @@ export interface PeerCredentials {
   gid: number;
 }
 
+/** One control message that is neither descriptors nor credentials. */
+export interface ControlMessage {
+  level: number;
+  type: number;
+  bytes: Uint8Array;
+}
+
 export interface Outgoing {
   bytes: Uint8Array;
   /** `struct sockaddr` of the receiver. */
@@ -24,6 +31,7 @@ export interface Outgoing {
   rights: OpenFile[];
   /** What SCM_CREDENTIALS said. */
   credentials: PeerCredentials | undefined;
+  messages?: ControlMessage[];
   flags: number;
 }
 
@@ -34,6 +42,7 @@ export interface Incoming {
   address: Uint8Array | undefined;
   rights: OpenFile[];
   credentials: PeerCredentials | undefined;
+  messages?: ControlMessage[];
   /** MSG_* for the caller. */
   flags: number;
 }

@@ -1,4 +1,4 @@
-/** UDP on the loopback. */
+/** UDP and UDP-Lite on the loopback, where no checksum is ever wrong. */
 
 import { E, Errno } from "../../errno.ts";
 import { dropFile } from "../../references.ts";
@@ -16,9 +16,19 @@ import {
   route,
   sourceFor,
 } from "./inet-address.ts";
-import { AF_INET, AF_UNSPEC, IPPROTO_UDP, MSG_OOB, SHUT_RD, SHUT_WR, SOCK_DGRAM } from "./numbers.ts";
+import {
+  AF_INET,
+  AF_INET6,
+  AF_UNSPEC,
+  IPPROTO_UDP,
+  MSG_OOB,
+  SHUT_RD,
+  SHUT_WR,
+  SOCK_DGRAM,
+} from "./numbers.ts";
+import { type PacketHeader, headerMessages, headerOf, packetWishes } from "./packet-control.ts";
 import type { Ports } from "./ports.ts";
-import type { Outgoing } from "./socket.ts";
+import type { Incoming, Outgoing } from "./socket.ts";
 
 const MOST_BYTES = 65507;
 
@@ -27,8 +37,8 @@ export class UdpSocket extends DatagramSocket {
   private local: InetAddress | undefined;
   private remote: InetAddress | undefined;
 
-  constructor(task: Task, domain: number, flags = 0) {
-    super(task, domain, SOCK_DGRAM, IPPROTO_UDP, flags);
+  constructor(task: Task, domain: number, flags = 0, protocol = IPPROTO_UDP) {
+    super(task, domain, SOCK_DGRAM, protocol, flags);
     this.ports = ioMachine(task.process.kernel).udp;
   }
 
@@ -70,7 +80,7 @@ export class UdpSocket extends DatagramSocket {
   }
 
   send(task: Task, message: Outgoing): number {
-    const { bytes, address, flags } = message;
+    const { bytes, address, flags, messages = [] } = message;
     message.rights.forEach(dropFile);
     if ((flags & MSG_OOB) !== 0) throw new Errno(E.OPNOTSUPP);
     if (bytes.length > MOST_BYTES) throw new Errno(E.MSGSIZE);
@@ -83,32 +93,42 @@ export class UdpSocket extends DatagramSocket {
       to = { host: route(wanted.host), port: wanted.port };
     }
     if (to === undefined) throw new Errno(E.DESTADDRREQ);
+    const wishes = packetWishes(messages, to.host.length === 8 ? AF_INET : AF_INET6);
     const local = this.bindAnywhere(task);
-    const from = { host: isAny(local.host) ? sourceFor(to.host) : local.host, port: local.port };
-    const receiver = this.ports.find(to, (socket) => (socket as UdpSocket).takes(from));
+    const host = wishes.source ?? (isAny(local.host) ? sourceFor(to.host) : local.host);
+    const from = { host, port: local.port };
+    const receiver = this.ports.find(to, (socket) => (socket as UdpSocket).takes(from, this.protocol));
     if (receiver === undefined) {
       // What an ICMP message would tell a connected socket.
       if (this.remote !== undefined) this.error = E.CONNREFUSED;
       this.pollQueue.wake();
       return bytes.length;
     }
-    (receiver as UdpSocket).arrived(bytes, from);
+    (receiver as UdpSocket).arrived(bytes, from, headerOf(this, wishes, to.host));
     return bytes.length;
   }
 
-  private takes(from: InetAddress): boolean {
+  private takes(from: InetAddress, protocol: number): boolean {
+    if (protocol !== this.protocol) return false;
     return this.remote === undefined || (this.remote.host === from.host && this.remote.port === from.port);
   }
 
   /** What does not fit is lost. */
-  private arrived(bytes: Uint8Array, from: InetAddress): void {
+  private arrived(bytes: Uint8Array, from: InetAddress, header: PacketHeader): void {
     if (this.readShut || this.queuedBytes + bytes.length > this.receiveBuffer) return;
     this.deliver({
       bytes: bytes.slice(),
       from: formatInet(from, this.domain),
       rights: [],
       credentials: undefined,
+      header,
     });
+  }
+
+  override receive(task: Task, size: number, flags: number): Incoming {
+    const header = this.queue[0]?.header;
+    const received = super.receive(task, size, flags);
+    return header === undefined ? received : { ...received, messages: headerMessages(this, header) };
   }
 
   shutdown(_task: Task, how: number): void {

@@ -2,7 +2,14 @@
 
 import { ioMachine } from "../../io/machine.ts";
 import type { InetAddress } from "../../io/sockets/inet-address.ts";
-import { AF_INET, AF_INET6, AF_UNIX } from "../../io/sockets/numbers.ts";
+import {
+  AF_INET,
+  AF_INET6,
+  AF_UNIX,
+  IPPROTO_TCP,
+  IPPROTO_UDP,
+  IPPROTO_UDPLITE,
+} from "../../io/sockets/numbers.ts";
 import { Socket } from "../../io/sockets/socket.ts";
 import { TcpSocket } from "../../io/sockets/tcp.ts";
 import { UdpSocket } from "../../io/sockets/udp.ts";
@@ -73,11 +80,12 @@ function tcpText(kernel: LinuxKernel, family: number): ByteString {
   return [heading, ...rows].map((row) => `${row.padEnd(149)}\n`).join("");
 }
 
-function udpText(kernel: LinuxKernel, family: number): ByteString {
+function udpText(kernel: LinuxKernel, family: number, protocol = IPPROTO_UDP): ByteString {
   const width = family === AF_INET ? 13 : 37;
   const heading = `${family === AF_INET ? " " : ""}  sl  ${"local_address".padEnd(width)} ${family === AF_INET ? "rem_address  " : "remote_address".padEnd(width)} st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops`;
   const rows = [...ioMachine(kernel).udp.sockets()]
     .filter((socket): socket is UdpSocket => socket instanceof UdpSocket && socket.domain === family)
+    .filter((socket) => socket.protocol === protocol)
     .map((socket, place) => {
       const state = socket.ends.remote === undefined ? CLOSE : ESTABLISHED;
       return `${inetRow(socket, String(place).padStart(5), state, socket.queuedBytes)} 2 0000000000000000 0`;
@@ -117,12 +125,12 @@ function unixText(kernel: LinuxKernel): ByteString {
 
 function sockstatText(kernel: LinuxKernel): ByteString {
   const { tcp, udp } = ioMachine(kernel);
-  const count = (sockets: Iterable<Socket>, family: number): number =>
-    [...sockets].filter((socket) => socket.domain === family).length;
+  const count = (sockets: Iterable<Socket>, protocol: number): number =>
+    [...sockets].filter((socket) => socket.domain === AF_INET && socket.protocol === protocol).length;
   return (
     `sockets: used ${openSockets(kernel).size}\n` +
-    `TCP: inuse ${count(tcp.sockets(), AF_INET)} orphan 0 tw 0 alloc ${[...tcp.sockets()].length} mem 0\n` +
-    `UDP: inuse ${count(udp.sockets(), AF_INET)} mem 0\nUDPLITE: inuse 0\nRAW: inuse 0\nFRAG: inuse 0 memory 0\n`
+    `TCP: inuse ${count(tcp.sockets(), IPPROTO_TCP)} orphan 0 tw 0 alloc ${[...tcp.sockets()].length} mem 0\n` +
+    `UDP: inuse ${count(udp.sockets(), IPPROTO_UDP)} mem 0\nUDPLITE: inuse ${count(udp.sockets(), IPPROTO_UDPLITE)}\nRAW: inuse 0\nFRAG: inuse 0 memory 0\n`
   );
 }
 
@@ -137,6 +145,8 @@ export function netTexts(kernel: LinuxKernel): Record<ByteString, () => ByteStri
     tcp6: () => tcpText(kernel, AF_INET6),
     udp: () => udpText(kernel, AF_INET),
     udp6: () => udpText(kernel, AF_INET6),
+    udplite: () => udpText(kernel, AF_INET, IPPROTO_UDPLITE),
+    udplite6: () => udpText(kernel, AF_INET6, IPPROTO_UDPLITE),
     unix: () => unixText(kernel),
   };
 }
