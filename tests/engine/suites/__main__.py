@@ -2,8 +2,9 @@
 
 Runs a suite's modules natively and then in the engine, those first that are quick natively. What is known is
 kept in the user's cache: a run that was interrupted goes on where it was. ``--again`` runs modules anew:
-``differing`` those whose cases differ, ``slow`` those that had not enough time, ``all``. ``--update`` writes
-docs/engine-suites.md; ``--show`` the differences with their tracebacks.
+``differing`` those whose cases differ, ``slow`` those that had not enough time, ``all``; ``unfinished`` goes
+on with those whose time ran out. ``--update`` writes docs/engine-suites.md; ``--show`` the differences with
+their tracebacks.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from tests.engine.suites import table
 from tests.engine.suites.cpython import CPython
 from tests.engine.suites.packages import results_of
 from tests.engine.suites.psutil import Psutil
-from tests.engine.suites.runs import Limits, Results
+from tests.engine.suites.runs import TOO_SLOW, Limits, Results
 
 KINDS: dict[str, type[CPython] | type[Psutil]] = {"cpython": CPython, "psutil": Psutil}
 
@@ -38,7 +39,7 @@ def main() -> int:
     parser.add_argument("--limit", type=float, default=600, help="seconds a module may take in the engine")
     parser.add_argument("--case-limit", type=float, default=120, help="seconds a case may take in the engine")
     parser.add_argument("--only-native", action="store_true", help="leave the engine for later")
-    parser.add_argument("--again", choices=["differing", "slow", "all"])
+    parser.add_argument("--again", choices=["differing", "slow", "unfinished", "all"])
     parser.add_argument("--update", action="store_true", help="write docs/engine-suites.md")
     parser.add_argument("--show", action="store_true", help="show differences with their tracebacks")
     options = parser.parse_args()
@@ -64,13 +65,16 @@ def main() -> int:
             return True
         if options.again == "differing":
             return bool(results.native[module].passed() - known.passed())
-        slow = known.ending == "too slow" or any(case.outcome == "too slow" for case in known.cases.values())
+        if options.again == "unfinished":
+            return known.ending == TOO_SLOW
+        slow = known.ending == TOO_SLOW or any(case.outcome == TOO_SLOW for case in known.cases.values())
         return options.again == "slow" and slow
 
     def in_engine(module: str) -> None:
         if time.monotonic() >= until:
             return
-        run = suite.run(module, Limits(options.limit, options.case_limit), engine=True)
+        known = results.engine.get(module) if options.again == "unfinished" else None
+        run = suite.run(module, Limits(options.limit, options.case_limit), engine=True, known=known)
         with lock:
             results.add_engine(module, run)
             expected = results.native[module].passed()

@@ -41,6 +41,6 @@ class CPython:
         packages = {path.parent.name for path in folder.glob("test_*/__init__.py")}
         return sorted(files | packages)
 
-    def run(self, module: str, limits: Limits, *, engine: bool) -> Run:
+    def run(self, module: str, limits: Limits, *, engine: bool, known: Run | None = None) -> Run:
         guest = [PYTHON, str(self.library / "guest_unittest.py"), f"test.{module}"]
-        return run(guest, {"PYTHONPATH": str(self.library)}, limits, engine=engine)
+        return run(guest, {"PYTHONPATH": str(self.library)}, limits, engine=engine, known=known)

@@ -26,6 +26,6 @@ class Psutil:
     def modules(self) -> list[str]:
         return sorted(path.stem for path in (self.library / "psutil" / "tests").glob("test_*.py"))
 
-    def run(self, module: str, limits: Limits, *, engine: bool) -> Run:
+    def run(self, module: str, limits: Limits, *, engine: bool, known: Run | None = None) -> Run:
         guest = [PYTHON, str(self.library / "guest_unittest.py"), f"psutil.tests.{module}"]
-        return run(guest, {"PYTHONPATH": str(self.library)}, limits, engine=engine)
+        return run(guest, {"PYTHONPATH": str(self.library)}, limits, engine=engine, known=known)

@@ -48,24 +48,27 @@ class Limits:
     case: float
 
 
-def run(guest: list[str], variables: dict[str, str], limits: Limits, *, engine: bool) -> Run:
+def run(
+    guest: list[str], variables: dict[str, str], limits: Limits, *, engine: bool, known: Run | None = None
+) -> Run:
     """Starts the guest program until every case has an outcome: after one that hangs or ends the program it
-    goes on with those that are left."""
-    result = Run()
+    goes on with those that are left. `known` is a run whose time was not enough: it goes on."""
+    result = Run(dict(known.cases) if known else {})
+    before = known.seconds if known else 0.0
     started = time.monotonic()
     while True:
         left = limits.module - (time.monotonic() - started)
-        known = len(result.cases)
+        reached = len(result.cases)
         if left <= 0:
             result.ending = TOO_SLOW
             break
         ending = _attempt(guest, variables, result, Limits(left, limits.case), engine=engine)
         if not ending:
             break
-        if len(result.cases) == known or ending.startswith("module"):
+        if len(result.cases) == reached or ending.startswith("module"):
             result.ending = ending.removeprefix("module ")
             break
-    result.seconds = round(time.monotonic() - started, 1)
+    result.seconds = round(before + time.monotonic() - started, 1)
     return result
 
 
