@@ -62,6 +62,29 @@ static void pidfds(void) {
   printf("children: %d %s\n", none, strerror(errno));
 }
 
+/* A directory of /proc names a process as a pidfd does. */
+static void directories(void) {
+  pid_t pid = fork();
+  if (pid == 0) {
+    pause();
+    _exit(6);
+  }
+  char path[32];
+  snprintf(path, sizeof path, "/proc/%d", pid);
+  int fd = open(path, O_DIRECTORY), inside = openat(fd, "fd", O_DIRECTORY), other = open("/", O_DIRECTORY);
+  printf("inside: %ld", syscall(SYS_pidfd_send_signal, inside, SIGTERM, 0, 0));
+  printf(" %d, elsewhere: %ld", errno, syscall(SYS_pidfd_send_signal, other, SIGTERM, 0, 0));
+  printf(" %d, signal: %ld\n", errno, syscall(SYS_pidfd_send_signal, fd, SIGTERM, 0, 0));
+  int status;
+  waitpid(pid, &status, 0);
+  printf("status %d", WTERMSIG(status));
+  printf(", gone: %ld", syscall(SYS_pidfd_send_signal, fd, SIGTERM, 0, 0));
+  printf(" %d\n", errno);
+  close(fd);
+  close(inside);
+  close(other);
+}
+
 static void bound_at_open(const char *self) {
   int pipes[2];
   if (pipe(pipes) != 0) exit(1);
@@ -167,6 +190,7 @@ int main(int count, char **arguments) {
     return 0;
   }
   pidfds();
+  directories();
   bound_at_open(arguments[0]);
   sockets();
   show_lines("/proc/net/if_inet6", " lo");

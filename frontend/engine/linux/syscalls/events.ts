@@ -11,6 +11,7 @@ import { UNBLOCKABLE } from "../signals/numbers.ts";
 import { decodeInfo, SIGINFO_SIZE } from "../signals/pending.ts";
 import { sendToProcess } from "../signals/send.ts";
 import type { OpenFile, SystemCalls, Task } from "../types.ts";
+import { ProcDirectory } from "../vfs/proc/nodes.ts";
 import { readTimespec, writeTimespec } from "./polling.ts";
 
 const EFD_SEMAPHORE = 1;
@@ -93,12 +94,22 @@ function pidfdOpen(task: Task, pid: number, flags: number): number {
   return add(task, new ProcessFile(task, process as ThreadGroup, flags), O_CLOEXEC);
 }
 
+/** A directory of /proc does for a pidfd, too. */
+function processOf(task: Task, fd: number): ThreadGroup {
+  const file = task.process.files.get(fd);
+  if (file instanceof ProcessFile) return file.process;
+  const inode = "inode" in file ? file.inode : undefined;
+  const pid = inode instanceof ProcDirectory ? /^\/(\d+)$/.exec(inode.path)?.[1] : undefined;
+  if (pid === undefined) throw new Errno(E.BADF);
+  const process = task.process.kernel.process(Number(pid));
+  if (process === undefined) throw new Errno(E.SRCH);
+  return process as ThreadGroup;
+}
+
 function pidfdSendSignal(task: Task, fd: number, signal: number, at: number, flags: number): number {
   mustBe(flags, 0);
-  const file = task.process.files.get(fd);
-  if (!(file instanceof ProcessFile)) throw new Errno(E.BADF);
+  const process = processOf(task, fd);
   if (signal < 0 || signal > 64) throw new Errno(E.INVAL);
-  const { process } = file;
   const { credentials, pid } = task.process;
   if (process.threads.length === 0 && task.process.kernel.process(process.pid) !== process) {
     throw new Errno(E.SRCH);
