@@ -10,6 +10,7 @@ their tracebacks.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import threading
 import time
@@ -43,6 +44,8 @@ def main() -> int:
     parser.add_argument("--update", action="store_true", help="write docs/engine-suites.md")
     parser.add_argument("--show", action="store_true", help="show differences with their tracebacks")
     options = parser.parse_args()
+    # A shell's background jobs ignore it, and the tests would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     suite = KINDS[options.suite]()
     results = Results(results_of(suite.name))
     modules = options.modules.split(",") if options.modules else suite.modules()
