@@ -86,7 +86,8 @@ function statText(kernel: LinuxKernel): ByteString {
   const run = ticks(busy(kernel));
   const idle = Math.max(0, ticks(kernel.monotonic()) - run);
   const cpu = `${run} 0 0 ${idle} 0 0 0 0 0 0`;
-  const booted = kernel.realtime().seconds - Math.floor(kernel.monotonic() / 1e9);
+  const { seconds: now, nanoseconds } = kernel.realtime();
+  const booted = Math.floor(now + (nanoseconds - kernel.monotonic()) / 1e9);
   const running = [...kernel.threads.values()].filter((thread) => thread.state === "runnable").length;
   return `cpu  ${cpu}\ncpu0 ${cpu}\nintr 0\nctxt 0\nbtime ${booted}\nprocesses ${kernel.forks + 1}\nprocs_running ${Math.max(1, running)}\nprocs_blocked 0\nsoftirq 0 0 0 0 0 0 0 0 0 0 0\n`;
 }
