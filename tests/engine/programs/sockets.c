@@ -234,6 +234,46 @@ static void tcp(int family) {
   say("reset %ld errno %d\n", read(d, b, 8));
 }
 
+static void ended(int fd) {
+  struct pollfd f = {fd, POLLIN | POLLOUT | POLLRDHUP, 0};
+  poll(&f, 1, 1000);
+  struct sockaddr_storage name;
+  socklen_t len = sizeof name;
+  printf("revents %x", f.revents);
+  say(", peer %ld errno %d\n", getpeername(fd, (void *)&name, &len));
+}
+
+/* A connection that is thrown away: what had come is read first, and it is none any more. */
+static void resets(int family) {
+  struct sockaddr_storage a;
+  socklen_t len;
+  struct linger now = {1, 0};
+  char b[8];
+  int server = tcp_listener(family, &a, &len);
+  for (int abrupt = 0; abrupt < 2; abrupt++) {
+    int c = socket(family, SOCK_STREAM, 0);
+    connect(c, (void *)&a, len);
+    int s = accept(server, 0, 0);
+    if (abrupt) setsockopt(c, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    write(c, "data", 4);
+    close(c);
+    usleep(10000);
+    ended(s);
+    say("data %ld errno %d\n", read(s, b, 8));
+    say("then %ld errno %d\n", read(s, b, 8));
+    say("then %ld errno %d\n", read(s, b, 8));
+    ended(s);
+    say("send %ld errno %d\n", send(s, "x", 1, MSG_NOSIGNAL));
+    usleep(10000);
+    ended(s);
+    say("send %ld errno %d\n", send(s, "x", 1, MSG_NOSIGNAL));
+    ended(s);
+    say("shutdown %ld errno %d\n", shutdown(s, SHUT_WR));
+    close(s);
+  }
+  close(server);
+}
+
 static void udp(void) {
   int a = socket(AF_INET, SOCK_DGRAM, 0), b = socket(AF_INET, SOCK_DGRAM, 0);
   struct sockaddr_in name = {AF_INET, 0, {htonl(INADDR_LOOPBACK)}, {0}}, from;
@@ -289,6 +329,8 @@ int main(void) {
   unix_server(name);
   tcp(AF_INET);
   tcp(AF_INET6);
+  resets(AF_INET);
+  resets(AF_INET6);
   udp();
   options();
   return 0;

@@ -202,7 +202,8 @@ export abstract class StreamSocket extends Socket {
     return done > 0 ? done : this.brokenPipe(task, flags);
   }
 
-  private reset = false;
+  /** TCP: the other side has thrown the connection away, and it is none any more. */
+  protected reset = false;
 
   protected unconnected(): number {
     return E.NOTCONN;
@@ -255,6 +256,7 @@ export abstract class StreamSocket extends Socket {
       return;
     }
     if (this.state !== "connected" && this.state !== "closed") throw new Errno(E.NOTCONN);
+    if (this.reset) throw new Errno(E.NOTCONN);
     if (how !== N.SHUT_WR) {
       this.readShut = true;
       // The other side of a UNIX socket can't write any more; TCP's does not notice.
@@ -279,7 +281,7 @@ export abstract class StreamSocket extends Socket {
     const cannotWrite = this.writeShut || (unix && (this.peerClosed || this.peer?.readShut === true));
     if (!this.received.empty || ended) events |= READABLE;
     if (ended) events |= POLLRDHUP;
-    if (ended && cannotWrite) events |= POLLHUP;
+    if (ended && (cannotWrite || this.reset)) events |= POLLHUP;
     if (this.error !== 0) events |= READABLE | WRITABLE;
     if (cannotWrite || this.peerClosed || this.room >= Math.min(this.sendBuffer / 2, 4096))
       events |= WRITABLE;
@@ -305,7 +307,10 @@ export abstract class StreamSocket extends Socket {
     if (peer !== undefined) {
       // Who throws away what was sent to him resets the connection.
       const abrupt = this.linger.on !== 0 && this.linger.seconds === 0 && this.domain !== N.AF_UNIX;
-      if (!this.received.empty || abrupt) peer.error = E.CONNRESET;
+      if (!this.received.empty || abrupt) {
+        peer.error = E.CONNRESET;
+        peer.reset = this.domain !== N.AF_UNIX;
+      }
       peer.peerEnded = true;
       peer.peerClosed = true;
       peer.pollQueue.wake();

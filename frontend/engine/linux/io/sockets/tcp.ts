@@ -97,7 +97,7 @@ export class TcpSocket extends StreamSocket {
   }
 
   peerName(): Uint8Array {
-    if (this.state !== "connected" || this.remote === undefined) throw new Errno(E.NOTCONN);
+    if (this.state !== "connected" || this.reset || this.remote === undefined) throw new Errno(E.NOTCONN);
     return formatInet(this.remote, this.domain);
   }
 
