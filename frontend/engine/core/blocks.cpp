@@ -1,6 +1,7 @@
 #include "blocks.h"
 
 #include "ops.h"
+#include "ranges.h"
 #include "regions.h"
 
 /// Blocks are kept until the arena is full; then all go. Offset 0 is nobody's block: what is there has no valid rip.
@@ -46,6 +47,7 @@ static void note_code(Block* block, u32 bytes) {
   const u32 last = static_cast<u32>((block->rip + bytes - 1) >> kPageShift);
   for (u32 page = first; page <= last; page++) {
     u8& bits = page_table()[page];
+    if (bits & PAGE_WRITE) jit::forget_ranges();
     bits = static_cast<u8>((bits | PAGE_CODE) & ~PAGE_WRITE);
     PageNote* const note = reinterpret_cast<PageNote*>(at(g.arena_next));
     *note = {page, offset_of(block), page_slot(page)};

@@ -2,6 +2,7 @@
 /// directly only when nothing but the inexact flag could be raised, which is raised already: MXCSR must be as it is after a program's first
 /// inexact result, operands normal numbers or 0. Everything else the interpreter does. Regions that were written while MXCSR was otherwise run handlers.
 #include "emitter.h"
+#include "ranges.h"
 #include "translated.h"
 
 using namespace wasm;
@@ -18,6 +19,8 @@ struct FloatOperation {
 };
 
 namespace {
+
+u32 pointer(const void* to) { return u32(reinterpret_cast<uintptr_t>(to)); }
 
 constexpr FloatOperation kOperations[] = {
     {Mnemonic::Addsd, FloatKind::Sum, true, false, 240}, {Mnemonic::Subsd, FloatKind::Sum, true, false, 241}, {Mnemonic::Mulsd, FloatKind::Product, true, false, 242}, {Mnemonic::Divsd, FloatKind::Quotient, true, false, 243},
@@ -52,8 +55,8 @@ constexpr u16 equal(bool wide) { return wide ? 214 : 55; }
 
 }  // namespace
 
-bool is_float_mnemonic(const Insn& insn) { return operation_of(insn) != nullptr; }
-bool is_float_operation(const Insn& insn) { return floats_are_direct() && is_float_mnemonic(insn); }
+bool is_float_mnemonic(const Insn& insn) { return operation_of(insn) != nullptr || is_conversion_mnemonic(insn); }
+bool is_float_operation(const Insn& insn) { return floats_are_direct() && operation_of(insn) != nullptr; }
 
 bool floats_are_direct() { return (the_cpu().mxcsr & kMxcsrSeen) == (kMasks | kInexact); }
 
@@ -120,8 +123,8 @@ void Emitter::leave_unless_harmless(const FloatOperation& operation) {
   leave_before_if();
 }
 
-/// Branches out of the innermost block unless the scalar is a normal number, and above the smallest ones.
-void Emitter::branch_unless_ordinary(u32 local, bool wide) {
+/// Pushes whether the scalar is anything but a normal number above the smallest ones.
+void Emitter::push_is_extraordinary(u32 local, bool wide) {
   // exponents 2 to the last but one of numbers
   w.get(local);
   if (wide) {
@@ -141,11 +144,17 @@ void Emitter::branch_unless_ordinary(u32 local, bool wide) {
   w.op(I32_AND);
   w.constant32(exponents - 2);
   w.op(I32_GE_U);
-  w.branch_if(0);
 }
 
-/// Branches out of the innermost block if the scalar is below the normal numbers, or the smallest, and not 0.
-void Emitter::branch_if_denormal(u32 local, bool wide) {
+void Emitter::push_is_zero_scalar(u32 local, bool wide) {
+  w.get(local);
+  if (wide) w.constant_double(0);
+  else w.constant_single(0);
+  w.op(wide ? F64_EQ : F32_EQ);
+}
+
+/// Leaves if the scalar is below the normal numbers and not 0.
+void Emitter::leave_if_denormal(u32 local, bool wide) {
   w.get(local);
   if (wide) {
     w.op(I64_REINTERPRET_F64);
@@ -166,7 +175,24 @@ void Emitter::branch_if_denormal(u32 local, bool wide) {
     w.op(I32_SHR_U);
     w.op(I32_EQZ);
   }
-  w.branch_if(0);
+  leave_before_if();
+}
+
+/// Leaves unless the result is 0 and exactly so, which it is as a sum, and of a factor or dividend that is 0. Operands are locals in their order.
+void Emitter::leave_unless_exact_zero(const FloatOperation& operation) {
+  const bool wide = operation.wide;
+  const u32 a = wide ? DOUBLE_A : SINGLE_A, b = a + 1, result = a + 2;
+  push_is_zero_scalar(result, wide);
+  if (operation.kind != FloatKind::Sum) {
+    push_is_zero_scalar(a, wide);
+    if (operation.kind == FloatKind::Product) {
+      push_is_zero_scalar(b, wide);
+      w.op(I32_OR);
+    }
+    w.op(I32_AND);
+  }
+  w.op(I32_EQZ);
+  leave_before_if();
 }
 
 /// An ordinary result cannot come from infinities or NaNs, but from denormal operands. What an operation here has left is none.
@@ -175,51 +201,102 @@ void Emitter::emit_scalar_float(const Insn& insn, const FloatOperation& operatio
   const u32 a = wide ? DOUBLE_A : SINGLE_A, b = a + 1, result = a + 2;
   const u8 to = insn.operands[0].reg;
   const Operand& from = insn.operands[1];
-  auto lane = [&](Simd op) {
-    w.simd(op);
-    w.byte(0);
-  };
-  if (from.kind == OperandKind::Memory) {
-    find_address(insn);
-    leave_unless_direct(from.size, PAGE_READ);
-    w.get(ADDRESS);
-    w.op(I32_WRAP_I64);
-    w.memory(wide ? F64_LOAD : F32_LOAD, kGuestBase);
-  } else {
-    get_xmm(from.reg);
-    lane(wide ? F64X2_EXTRACT_LANE : F32X4_EXTRACT_LANE);
-  }
+  push_scalar(insn, from, wide);
   w.set(b);
-  get_xmm(to);
-  lane(wide ? F64X2_EXTRACT_LANE : F32X4_EXTRACT_LANE);
+  push_scalar(insn, insn.operands[0], wide);
   w.tee(a);
   w.get(b);
   w.byte(u8(wide ? 0xa0 + operation.op - 240 : 0x92 + operation.op - 228));
   w.set(result);
-  w.begin(BLOCK);
-  w.begin(BLOCK);
-  depth_ += 2;
-  branch_unless_ordinary(result, wide);
-  u32& clean = wide ? clean_doubles_ : clean_singles_;
-  if (!(clean & 1u << to)) branch_if_denormal(a, wide);
-  if (from.kind == OperandKind::Memory || !(clean & 1u << from.reg)) branch_if_denormal(b, wide);
-  w.branch(1);
-  w.end();
-  --depth_;
-  const u32 vectors[] = {VECTOR2, VECTOR, RESULT};
-  for (u32 i = 0; i < 3; ++i) {
-    w.get(a + i);
-    w.simd(wide ? F64X2_SPLAT : F32X4_SPLAT);
-    w.set(vectors[i]);
+  push_is_extraordinary(result, wide);
+  w.begin(IF);
+  ++depth_;
+  if (has_zeros(region_.entry)) {
+    leave_unless_exact_zero(operation);
+  } else {
+    w.constant32(0);
+    w.constant32(kMissedZero);
+    w.memory(I32_STORE, pointer(&missed_range()));
+    leave_before();
   }
-  leave_unless_harmless(operation);
   w.end();
   --depth_;
-  get_xmm(to);
+  if (!is_clean(insn.operands[0], wide)) leave_if_denormal(a, wide);
+  if (!is_clean(from, wide)) leave_if_denormal(b, wide);
   w.get(result);
-  lane(wide ? F64X2_REPLACE_LANE : F32X4_REPLACE_LANE);
-  set_xmm(to);
-  clean |= 1u << to;
+  set_scalar(to, wide);
+}
+
+Clean Emitter::clean_after(const Insn& insn, Clean before) const {
+  if (!is_translated_sse(insn)) return effect_of(insn).translated ? before : Clean{};
+  const Operand& to = insn.operands[0];
+  const Operand& from = insn.operands[1];
+  if (to.kind != OperandKind::Xmm) return before;
+  const u32 bit = 1u << to.reg;
+  Clean after = {before.doubles & ~bit, before.singles & ~bit};
+  const auto set = [&](bool doubles, bool singles) {
+    if (doubles) after.doubles |= bit;
+    if (singles) after.singles |= bit;
+  };
+  if (is_float_operation(insn)) {
+    const FloatOperation& operation = *operation_of(insn);
+    if (!operation.packed) set(operation.wide, !operation.wide);
+    return after;
+  }
+  if (is_float_conversion(insn)) {
+    if (is_comparison_mnemonic(insn)) return before;
+    const bool wide = insn.mnemonic == Mnemonic::Cvtsi2sd || insn.mnemonic == Mnemonic::Cvtss2sd || insn.mnemonic == Mnemonic::Sqrtsd;
+    const bool finite = insn.mnemonic != Mnemonic::Cvtss2sd;  // that keeps infinities
+    set(wide && finite, !wide);
+    return after;
+  }
+  if (from.kind != OperandKind::Xmm) return after;
+  const bool double_was = before.doubles >> from.reg & 1, single_was = before.singles >> from.reg & 1;
+  switch (insn.mnemonic) {
+    case Mnemonic::Pxor:
+    case Mnemonic::Xorps:
+    case Mnemonic::Xorpd:
+      set(to.reg == from.reg, to.reg == from.reg);
+      return after;
+    case Mnemonic::Movaps:
+    case Mnemonic::Movapd:
+    case Mnemonic::Movdqa:
+    case Mnemonic::Movups:
+    case Mnemonic::Movupd:
+    case Mnemonic::Movdqu:
+      set(double_was, single_was);
+      return after;
+    case Mnemonic::Movsd:
+      set(double_was, false);
+      return after;
+    case Mnemonic::Movss:
+      set(false, single_was);
+      return after;
+    default:
+      return after;
+  }
+}
+
+void Emitter::find_clean() {
+  constexpr u32 all = 0xffff;
+  for (u32 i = 1; i < region_.block_count; ++i) clean_in_[i] = {all, all};
+  clean_in_[0] = {};
+  for (bool changed = true; changed;) {
+    changed = false;
+    for (u32 i = 0; i < region_.block_count; ++i) {
+      const RegionBlock& block = region_.blocks[i];
+      Clean clean = clean_in_[i];
+      const u32 plain = block.count - (block.ending == Ending::Falls ? 0 : 1);
+      for (u32 k = 0; k < plain; ++k) clean = clean_after(region_.instructions[block.first + k], clean);
+      const u8 successors[] = {block.next, block.taken};
+      for (const u8 to : successors) {
+        if (to == kNoBlock) continue;
+        const Clean met = {clean_in_[to].doubles & clean.doubles, clean_in_[to].singles & clean.singles};
+        changed |= met != clean_in_[to];
+        clean_in_[to] = met;
+      }
+    }
+  }
 }
 
 void Emitter::emit_float(const Insn& insn) {

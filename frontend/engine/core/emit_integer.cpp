@@ -14,7 +14,7 @@ bool Emitter::emit_integer(const Insn& insn) {
   const FlagEffect effect = effect_of(insn);
   if (!effect.translated) return false;
   return emit_move(insn) || emit_arithmetic(insn) || emit_shift(insn) || emit_conditional(insn) ||
-         emit_stack(insn);
+         emit_stack(insn) || emit_wide(insn);
 }
 
 bool Emitter::emit_move(const Insn& insn) {
@@ -185,6 +185,7 @@ bool Emitter::emit_arithmetic(const Insn& insn) {
       finish_arithmetic(insn, I64_SUB, true);
       return true;
     case Mnemonic::Imul: {
+      if (insn.operand_count == 1) return false;
       const bool three = insn.operand_count == 3;
       push_operand(insn, insn.operands[three ? 1 : 0]);
       push_sign_extended(size);
@@ -261,10 +262,7 @@ bool Emitter::emit_conditional(const Insn& insn) {
 }
 
 void Emitter::emit_push() {
-  get_register(kRsp);
-  w.constant(u64(-8));
-  w.op(I64_ADD);
-  w.set(ADDRESS);
+  find_stack(kRsp, -8);
   w.get(T0);
   pop_store(8);
   w.get(ADDRESS);
@@ -275,8 +273,7 @@ void Emitter::emit_going(const Insn& insn) {
   const Operand& to = insn.operands[0];
   const u64 behind = region_.addresses[index_] + insn.length;
   if (insn.mnemonic == Mnemonic::Ret) {
-    get_register(kRsp);
-    w.set(ADDRESS);
+    find_stack(kRsp, 0);
     push_load(8);
     w.set(RIP);
     get_register(kRsp);
@@ -310,8 +307,7 @@ bool Emitter::emit_stack(const Insn& insn) {
       emit_push();
       return true;
     case Mnemonic::Pop:
-      get_register(kRsp);
-      w.set(ADDRESS);
+      find_stack(kRsp, 0);
       push_load(8);
       w.set(T0);
       move_stack(kRsp, 8);
@@ -319,8 +315,7 @@ bool Emitter::emit_stack(const Insn& insn) {
       pop_operand(insn.operands[0]);
       return true;
     case Mnemonic::Leave:
-      get_register(kRbp);
-      w.set(ADDRESS);
+      find_stack(kRbp, 0);
       push_load(8);
       w.set(T0);
       move_stack(kRbp, 8);

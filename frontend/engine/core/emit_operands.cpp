@@ -1,4 +1,5 @@
 #include "emitter.h"
+#include "ranges.h"
 #include "translated.h"
 
 using namespace wasm;
@@ -8,6 +9,8 @@ namespace jit {
 namespace {
 
 u32 pointer(const void* to) { return u32(reinterpret_cast<uintptr_t>(to)); }
+
+constexpr u8 kRsp = 4;
 
 constexpr u64 ones(u32 size) { return size == 8 ? ~u64{0} : (u64{1} << (8 * size)) - 1; }
 
@@ -21,6 +24,7 @@ void Emitter::get_register(u8 number) {
 void Emitter::set_register(u8 number) {
   used_ |= 1u << number;
   written_ |= 1u << number;
+  note_change(number);
   w.set(GPR + number);
 }
 
@@ -90,9 +94,94 @@ void Emitter::find_address(const Insn& insn) {
     w.op(I64_ADD);
   }
   w.set(ADDRESS);
+  const u8 segment = insn.prefixes & (PREFIX_FS | PREFIX_GS);
+  place_ = {insn.base, insn.index, insn.scale, segment, (insn.prefixes & PREFIX_ADDRESS32) != 0, insn.displacement};
+  is_constant_ = insn.base == kNoRegister && insn.index == kNoRegister && !segment;
+  constant_ = insn.prefixes & PREFIX_ADDRESS32 ? u32(insn.displacement) : u64(insn.displacement);
+}
+
+void Emitter::find_stack(u8 pointer, i64 offset) {
+  get_register(pointer);
+  if (offset) {
+    w.constant(u64(offset));
+    w.op(I64_ADD);
+  }
+  w.set(ADDRESS);
+  place_ = {pointer, kNoRegister, 1, 0, false, offset};
+  is_constant_ = false;
 }
 
 void Emitter::leave_unless_direct(u32 size, u8 page_bit, bool aligned) {
+  if (aligned) {
+    w.get(ADDRESS);
+    w.op(I32_WRAP_I64);
+    w.constant32(size - 1);
+    w.op(I32_AND);
+    leave_before_if();
+  }
+  const bool lies_well = constant_ < kGuestEnd && constant_ % kPageSize <= kPageSize - size;
+  if (is_constant_ && lies_well) {
+    leave_unless_page_has(page_bit);
+    return;
+  }
+  if (measuring_) note_access(size, page_bit == PAGE_WRITE);
+  const u32 current = accesses_++;
+  const bool is_stack = place_.base == kRsp && place_.index == kNoRegister;
+  const u32 registers = place_.base | place_.index << 8 | place_.segment << 16;
+  const u32 number = range_number(is_stack ? kRsp : registers * 31 + u32(region_.entry), page_bit == PAGE_WRITE);
+  const u32 range = pointer(&range_at(number));
+  const Access& access = access_[access_[current].leader];
+  const bool remembers = in_loop_[block_] || is_stack || access.others > 0;
+  if (range_at(number).changing || !remembers) return leave_unless_allowed(size, page_bit);
+  if (access_[current].leader != current) return;
+  w.get(ADDRESS);
+  if (access.before) {
+    w.constant(u64(-access.before));
+    w.op(I64_ADD);
+  }
+  w.constant32(0);
+  w.memory(I64_LOAD, range + u32(offsetof(Range, start)));
+  w.op(I64_SUB);
+  const auto push_is_outside = [&] {
+    w.constant32(0);
+    w.memory(I64_LOAD, range + u32(offsetof(Range, starts)));
+    w.op(I64_GE_U);
+  };
+  // The first byte, and that from which on the last ones fit: ranges have no holes.
+  const i64 behind = access.high - access.low - i64(kWidest);
+  if (behind > 0) {
+    w.tee(OFFSET);
+    push_is_outside();
+    w.get(OFFSET);
+    w.constant(u64(behind));
+    w.op(I64_ADD);
+  }
+  push_is_outside();
+  if (behind > 0) w.op(I32_OR);
+  w.begin(IF);
+  ++depth_;
+  w.constant32(0);
+  w.get(ADDRESS);
+  w.memory(I64_STORE, range + u32(offsetof(Range, missed)));
+  w.constant32(0);
+  w.constant32(number + 1);
+  w.memory(I32_STORE, pointer(&missed_range()));
+  leave_before();
+  w.end();
+  --depth_;
+}
+
+/// The page of a constant address.
+void Emitter::leave_unless_page_has(u8 page_bit) {
+  w.constant32(0);
+  w.memory(I32_LOAD8_U, pointer(the_pages()) + u32(constant_ >> kPageShift));
+  w.constant32(page_bit);
+  w.op(I32_AND);
+  w.op(I32_EQZ);
+  leave_before_if();
+}
+
+void Emitter::leave_unless_allowed(u32 size, u8 page_bit) {
   w.begin(BLOCK);
   w.begin(BLOCK);
   depth_ += 2;
@@ -110,13 +199,6 @@ void Emitter::leave_unless_direct(u32 size, u8 page_bit, bool aligned) {
     w.op(I64_GT_U);
   }
   w.branch_if(0);
-  if (aligned) {
-    w.get(ADDRESS);
-    w.op(I32_WRAP_I64);
-    w.constant32(size - 1);
-    w.op(I32_AND);
-    w.branch_if(0);
-  }
   w.get(ADDRESS);
   w.op(I32_WRAP_I64);
   w.constant32(kPageShift);
@@ -133,7 +215,7 @@ void Emitter::leave_unless_direct(u32 size, u8 page_bit, bool aligned) {
 }
 
 void Emitter::push_load(u32 size) {
-  leave_unless_direct(size, PAGE_READ);
+  leave_unless_direct(size, updates_ ? PAGE_WRITE : PAGE_READ);
   w.get(ADDRESS);
   w.op(I32_WRAP_I64);
   w.memory(size == 1 ? I64_LOAD8_U : size == 2 ? I64_LOAD16_U : size == 4 ? I64_LOAD32_U : I64_LOAD, kGuestBase);
@@ -141,7 +223,7 @@ void Emitter::push_load(u32 size) {
 
 void Emitter::pop_store(u32 size) {
   w.set(T2);
-  leave_unless_direct(size, PAGE_WRITE);
+  if (!updates_) leave_unless_direct(size, PAGE_WRITE);
   w.get(ADDRESS);
   w.op(I32_WRAP_I64);
   w.get(T2);

@@ -23,7 +23,10 @@ constexpr Pairwise kPairwise[] = {
     {Mnemonic::Pcmpgtb, 39},       {Mnemonic::Pcmpgtw, 49},      {Mnemonic::Pcmpgtd, 59},      {Mnemonic::Pminub, 119},
     {Mnemonic::Pmaxub, 121},       {Mnemonic::Pminsw, 150},      {Mnemonic::Pmaxsw, 152},      {Mnemonic::Pmullw, 149},
     {Mnemonic::Pavgb, 123},        {Mnemonic::Pavgw, 155},       {Mnemonic::Packsswb, 101},    {Mnemonic::Packuswb, 102},
-    {Mnemonic::Packssdw, 133},     {Mnemonic::Pmaddwd, 186},     {Mnemonic::Pmulld, 181},
+    {Mnemonic::Packssdw, 133},     {Mnemonic::Packusdw, 134},    {Mnemonic::Pmaddwd, 186},     {Mnemonic::Pmulld, 181},
+    {Mnemonic::Pcmpeqq, 214},      {Mnemonic::Pcmpgtq, 217},     {Mnemonic::Pminsb, 118},      {Mnemonic::Pmaxsb, 120},
+    {Mnemonic::Pminuw, 151},       {Mnemonic::Pmaxuw, 153},      {Mnemonic::Pminsd, 182},      {Mnemonic::Pminud, 183},
+    {Mnemonic::Pmaxsd, 184},       {Mnemonic::Pmaxud, 185},
 };
 
 /// Interleavings: elements of `size` bytes of both registers' lower or upper halves.
@@ -88,7 +91,8 @@ bool is_translated_sse(const Insn& insn) {
   const Operand& from = insn.operands[1];
   const bool wide = is_xmm(to) || is_xmm(from);
   if (!wide || to.kind == OperandKind::Mmx || from.kind == OperandKind::Mmx) return false;
-  if (moves_whole(insn.mnemonic) || moves_part(insn.mnemonic) || is_float_operation(insn)) return true;
+  if (moves_whole(insn.mnemonic) || moves_part(insn.mnemonic) || is_float_operation(insn) || is_float_conversion(insn)) return true;
+  if (is_shuffle(insn)) return true;
   if (insn.mnemonic == Mnemonic::Pmovmskb || insn.mnemonic == Mnemonic::Pshufd || insn.mnemonic == Mnemonic::Pandn) return true;
   if (row_of(kPairwise, insn.mnemonic) || row_of(kInterleavings, insn.mnemonic)) return true;
   if (from.kind != OperandKind::Immediate) return false;
@@ -103,8 +107,6 @@ void Emitter::get_xmm(u8 number) {
 void Emitter::set_xmm(u8 number) {
   used_xmm_ |= 1u << number;
   written_xmm_ |= 1u << number;
-  clean_doubles_ &= ~(1u << number);
-  clean_singles_ &= ~(1u << number);
   w.set(XMM + number);
 }
 
@@ -187,6 +189,10 @@ bool Emitter::emit_sse(const Insn& insn) {
   u8 lanes[16];
   if (is_float_operation(insn)) {
     emit_float(insn);
+  } else if (is_float_conversion(insn)) {
+    emit_conversion(insn);
+  } else if (is_shuffle(insn)) {
+    emit_shuffle(insn);
   } else if (moves_whole(insn.mnemonic)) {
     push_vector(insn, from);
     pop_vector(insn, to);

@@ -18,6 +18,8 @@ u32 cpu_at(u32 offset) { return pointer(&the_cpu()) + offset; }
 bool Emitter::emit() {
   find_dead_flags();
   find_kinds();
+  find_clean();
+  find_loops();
   measuring_ = true;
   emit_function();  // once to see which registers it needs, once with those
   measuring_ = false;
@@ -26,8 +28,24 @@ bool Emitter::emit() {
   changed_ = written_;
   changed_xmm_ = written_xmm_;
   w.restart();
+  accesses_ = 0;
   emit_function();
   return !failed_ && !w.overflowed();
+}
+
+/// Blocks between a loop's header, which dominates them, and a backward edge to it.
+void Emitter::find_loops() {
+  for (u32 i = 0; i < region_.block_count; ++i) {
+    const u8 successors[] = {region_.blocks[i].next, region_.blocks[i].taken};
+    for (const u8 header : successors) {
+      if (header == kNoBlock || header > i) continue;
+      for (u32 k = header; k <= i; ++k) {
+        u32 above = k;
+        while (above > header) above = region_.blocks[above].dominator;
+        in_loop_[k] |= above == header;
+      }
+    }
+  }
 }
 
 void Emitter::emit_function() {
@@ -153,7 +171,8 @@ void Emitter::emit_block(u8 number) {
   const RegionBlock& block = region_.blocks[number];
   block_ = number;
   kinds_ = kinds_in_[number];
-  clean_doubles_ = clean_singles_ = 0;
+  clean_ = clean_in_[number];
+  for (u32 i = 0; i < 16; ++i) version_[i] = ++versions_, moved_[i] = 0;
   if (block.loop) {
     w.get(BUDGET);
     w.constant32(0);
@@ -246,8 +265,40 @@ void Emitter::leave(u64 address, u32 done) {
   w.branch(depth_ - exit_label_);
 }
 
+/// Whether it reads its memory operand, then writes it. Exchanges do so whichever operand that is.
+static bool updates_memory(const Insn& insn) {
+  switch (insn.mnemonic) {
+    case Mnemonic::Add:
+    case Mnemonic::Sub:
+    case Mnemonic::Adc:
+    case Mnemonic::Sbb:
+    case Mnemonic::And:
+    case Mnemonic::Or:
+    case Mnemonic::Xor:
+    case Mnemonic::Inc:
+    case Mnemonic::Dec:
+    case Mnemonic::Neg:
+    case Mnemonic::Not:
+    case Mnemonic::Shl:
+    case Mnemonic::Shr:
+    case Mnemonic::Sar:
+    case Mnemonic::Rol:
+    case Mnemonic::Ror:
+    case Mnemonic::Cmpxchg:
+    case Mnemonic::Xadd:
+      return insn.operands[0].kind == OperandKind::Memory;
+    case Mnemonic::Xchg:
+      return true;
+    default:
+      return false;
+  }
+}
+
 void Emitter::emit_instruction(const Insn& insn) {
+  updates_ = updates_memory(insn);
   if (!emit_integer(insn) && !emit_sse(insn)) emit_by_handler(insn);
+  updates_ = false;
+  clean_ = clean_after(insn, clean_);
 }
 
 void Emitter::emit_by_handler(const Insn& insn) {
@@ -270,7 +321,7 @@ void Emitter::emit_by_handler(const Insn& insn) {
     }
   }
   kinds_ = {};
-  clean_doubles_ = clean_singles_ = 0;
+  for (u8 i = 0; i < 16; ++i) note_change(i);
   w.tee(DONE);  // 0 done, 1 done and the code is stale, 2 an exit was set
   w.constant32(2);
   w.op(I32_EQ);

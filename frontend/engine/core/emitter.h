@@ -21,7 +21,8 @@ enum Local : u32 {
   T1,
   T2,
   SECOND,
-  LAST_I64 = SECOND,
+  OFFSET,  // in a remembered range
+  LAST_I64 = OFFSET,
   KIND,
   STEP,
   TURN,
@@ -42,6 +43,35 @@ enum Local : u32 {
   SINGLE_RESULT,
   LAST_F32 = SINGLE_RESULT,
 };
+
+/// XMM registers (bits) whose first lane is known to be a normal number or 0.
+struct Clean {
+  u32 doubles, singles;
+
+  bool operator==(const Clean&) const = default;
+};
+
+/// What the address of a memory operand is made of.
+struct Place {
+  u8 base, index, scale;
+  u8 segment;   // PREFIX_FS, PREFIX_GS or 0
+  bool narrow;  // cut off to 32 bits
+  i64 displacement;
+};
+
+/// A memory access, in the order in which they are written, and the check that is made for it.
+struct Access {
+  Place place;
+  u8 block;
+  bool store;
+  u32 base_version, index_version;
+  u32 leader;     // the access whose check is this one's too
+  u32 others;     // of a leader: for how many
+  i64 low, high;  // bytes from the registers' values at their versions; of a leader: of all
+  i64 before;     // of a leader: how far the first byte of all is before its own
+};
+/// In a function at the most.
+constexpr u32 kAccesses = 2 * kRegionInstructions;
 
 struct FloatOperation;
 
@@ -69,9 +99,14 @@ struct Kinds {
 };
 FlagEffect effect_of(const Insn& insn);
 bool is_translated_sse(const Insn& insn);
+bool is_shuffle(const Insn& insn);
 /// One that can be translated, and one that is: as MXCSR is now.
 bool is_float_mnemonic(const Insn& insn);
 bool is_float_operation(const Insn& insn);
+/// The same of comparisons (among the next) and conversions of scalars.
+bool is_comparison_mnemonic(const Insn& insn);
+bool is_conversion_mnemonic(const Insn& insn);
+bool is_float_conversion(const Insn& insn);
 
 class Emitter {
  public:
@@ -108,6 +143,15 @@ class Emitter {
   bool emit_shift(const Insn& insn);
   bool emit_conditional(const Insn& insn);
   bool emit_stack(const Insn& insn);
+  // emit_wide.cpp
+  bool emit_wide(const Insn& insn);
+  void push_upper_product();
+  void emit_wide_product(const Insn& insn);
+  void emit_quotient(const Insn& insn);
+  void emit_compare_exchange(const Insn& insn);
+  void emit_exchange_add(const Insn& insn);
+  void emit_scan(const Insn& insn);
+  void emit_bit(const Insn& insn);
   void finish_arithmetic(const Insn& insn, wasm::Op op, bool writes);
   bool emit_sse(const Insn& insn);
   void emit_part_move(const Insn& insn);
@@ -118,12 +162,17 @@ class Emitter {
   void pop_vector(const Insn& insn, const Operand& operand);
   void emit_scalar_float(const Insn& insn, const FloatOperation& operation);
   void leave_unless_harmless(const FloatOperation& operation);
-  void branch_unless_ordinary(u32 local, bool wide);
-  void branch_if_denormal(u32 local, bool wide);
+  void leave_unless_exact_zero(const FloatOperation& operation);
+  void leave_if_denormal(u32 local, bool wide);
+  void push_is_extraordinary(u32 local, bool wide);
+  void push_is_zero_scalar(u32 local, bool wide);
   void take_magnitude(u32 local, u32 into, bool wide);
   void push_is_normal(u32 local, bool wide, bool rounded = false);
   void push_is_zero(u32 local, bool wide);
   void push_zero_vector();
+  /// What is known after the instruction.
+  Clean clean_after(const Insn& insn, Clean before) const;
+  void find_clean();
   void shuffle(const u8* lanes);
 
   // emit_operands.cpp
@@ -141,8 +190,12 @@ class Emitter {
   void push_load(u32 size);
   /// Pops the value to ADDRESS. Uses T2.
   void pop_store(u32 size);
+  /// Leaves the stack's address, from that register, in ADDRESS.
+  void find_stack(u8 pointer, i64 offset);
   /// Leaves before this instruction when the access at ADDRESS can't be made directly.
   void leave_unless_direct(u32 size, u8 page_bit, bool aligned = false);
+  void leave_unless_allowed(u32 size, u8 page_bit);
+  void leave_unless_page_has(u8 page_bit);
   void push_sign_extended(u32 size);
   void mask_to(u32 size);
   void call_helper(u32 table_index);
@@ -152,11 +205,28 @@ class Emitter {
   /// The same when the i32 on the stack is not 0.
   void leave_before_if();
 
-  // emit_flags.cpp
+  // accesses.cpp
+  void note_change(u8 number);
+  void note_access(u32 size, bool store);
+
+  // emit_shuffle.cpp
+  void emit_half_move(const Insn& insn);
+  void emit_shuffle(const Insn& insn);
+
+  // emit_convert.cpp
+  void push_scalar(const Insn& insn, const Operand& operand, bool wide);
+  void set_scalar(u8 number, bool wide);
+  bool is_clean(const Operand& operand, bool wide) const;
+  void leave_unless_number(u32 local, bool wide);
+  void emit_float_comparison(const Insn& insn);
+  void emit_conversion(const Insn& insn);
+
+  // emit_conditions.cpp
   void push_condition(u8 condition);
   bool push_known_condition(u8 pair);
   bool push_step_condition(u8 pair);
   bool push_base_condition(u8 pair);
+  // emit_flags.cpp
   /// Notes the flags of the instruction with operands in T1 and SECOND and the result in T0.
   void note_flags(const Insn& insn);
   /// Makes the locals KIND, STEP and TURN hold what is known at translation.
@@ -166,6 +236,7 @@ class Emitter {
   void reload_flags();
   void find_kinds();
   void find_dead_flags();
+  void find_loops();
   /// The kinds after the instruction.
   Kinds kinds_after(u32 index, const Kinds& before) const;
   /// Whether nobody sees the flags that this instruction sets.
@@ -185,8 +256,20 @@ class Emitter {
   Kinds kinds_in_[kRegionBlocks] = {};
   Kinds kinds_ = {};
   bool dead_[kRegionInstructions] = {};
-  /// XMM registers whose first lane is known to be a normal number or 0, by its width.
-  u32 clean_doubles_ = 0, clean_singles_ = 0;
+  bool in_loop_[kRegionBlocks] = {};
+  Clean clean_in_[kRegionBlocks] = {};
+  Clean clean_ = {};
+  // The address in ADDRESS: what is known of it.
+  Place place_ = {};
+  bool is_constant_ = false;
+  u64 constant_ = 0;
+  bool updates_ = false;  // the instruction reads its memory operand, then writes it
+  // From the first writing for the second. Of registers, in the block: the number of the value that was set last, and what constants have added since.
+  u32 versions_ = 0;
+  u32 version_[16] = {};
+  i64 moved_[16] = {};
+  u32 accesses_ = 0;
+  Access access_[kAccesses];
   u8 block_ = 0;
   u32 index_ = 0;  // the instruction that is being written
   bool failed_ = false;

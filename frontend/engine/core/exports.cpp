@@ -1,6 +1,7 @@
 /// What the core offers: CoreExports of linux/abi.ts, and in the native library the same names with `core_` in front.
 #include "blocks.h"
 #include "flags.h"
+#include "ranges.h"
 #include "regions.h"
 #include "run.h"
 
@@ -21,6 +22,7 @@ EXPORT(core_memory) void core_memory(u8* memory) { g_memory = memory; }
 EXPORT(initialize) void core_initialize() {
   // the memory may be one that was used before
   __builtin_memset(page_table(), 0, kPageCount);
+  jit::forget_ranges();
   __builtin_memset(at(kPageListsAt), 0, kPageListsSize * 4);
   __builtin_memset(&g_cpu, 0, sizeof(g_cpu));
   __builtin_memset(&g, 0, sizeof(g));

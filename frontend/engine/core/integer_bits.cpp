@@ -39,7 +39,8 @@ bool bit(Cpu& cpu, const Insn& insn) {
   if (kind == Bit::Reset) value &= ~mask;
   if (kind == Bit::Complement) value ^= mask;
   if (kind != Bit::Test && !(memory ? store(cpu, address, &value, into.size) : write_operand(cpu, insn, into, value))) return false;
-  change_flags(FLAG_C, was ? FLAG_C : 0);
+  // The overflow is undefined; this is what translated code can do without more ado.
+  change_flags(FLAG_C | FLAG_O, was ? FLAG_C | FLAG_O : 0);
   return true;
 }
 

@@ -2,6 +2,7 @@
 
 #include "blocks.h"
 #include "interpreter.h"
+#include "ranges.h"
 #include "state.h"
 
 #ifndef __wasm__
@@ -27,8 +28,7 @@ static bool check_pages(u64 address, u32 size, u8 bit) {
   return true;
 }
 
-/// A store to pages that Linux lets be written.
-static void note_store(u64 address, u32 size) {
+void note_store(u64 address, u32 size) {
   const u32 last = static_cast<u32>((address + size - 1) >> kPageShift);
   for (u32 page = static_cast<u32>(address >> kPageShift); page <= last; page++) {
     u8& bits = page_table()[page];
@@ -82,6 +82,7 @@ void set_pages(u32 first, u32 count, u8 bits) {
   for (u32 page = first; page - first < count && page < kGuestEnd >> kPageShift; page++) {
     u8& entry = page_table()[page];
     if (entry & PAGE_CODE) drop_blocks(page);
+    if (entry & (PAGE_READ | PAGE_WRITE)) jit::forget_ranges();
     entry = page == 0 ? 0 : bits & given;
   }
 }
@@ -97,6 +98,7 @@ void wrote(u64 address, u64 length) {
 }
 
 void clean_pages(u32 first, u32 count) {
+  jit::forget_ranges();
   for (u32 page = first; page - first < count && page < kPageCount; page++)
     page_table()[page] &= static_cast<u8>(~(PAGE_DIRTY | PAGE_WRITE));
 }

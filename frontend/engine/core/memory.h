@@ -53,6 +53,8 @@ ALWAYS_INLINE bool page_allows(u64 address) {
 /// What the checks above refuse: other pages, two pages, faults (exit set, false). After `true` the bytes may be accessed; before a store
 /// the pages are noted as dirty and what was decoded from them is dropped.
 bool prepare_load(u64 address, u32 size);
+/// A store to pages that Linux lets be written.
+void note_store(u64 address, u32 size);
 bool prepare_store(u64 address, u32 size);
 
 template <class T>

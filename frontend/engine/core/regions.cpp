@@ -6,6 +6,7 @@
 #include "decoder_tables.h"
 #include "emitter.h"
 #include "ops.h"
+#include "ranges.h"
 #include "translated.h"
 
 #ifdef __wasm__
@@ -185,6 +186,7 @@ bool fetch_for_translation(u64 address, Insn& insn) {
 static void mark_code(const Translated& entry) {
   for (u32 i = 0; i < entry.page_count; ++i) {
     u8& bits = page_table()[entry.pages[i]];
+    if (bits & PAGE_WRITE) forget_ranges();
     bits = static_cast<u8>((bits | PAGE_CODE) & ~PAGE_WRITE);
   }
 }
@@ -244,6 +246,13 @@ void look_at(Block* block) {
   else if (block->heat == kVeryHot) heat(block, false, false);
 }
 
+/// From what a function has missed. False: it should be translated anew.
+static bool learn(const Block* block) {
+  if (missed_range() != kMissedZero) return learn_missed_range();
+  missed_range() = 0;
+  return note_zero(block->rip);
+}
+
 bool run_region() {
   g_cpu.instructions -= g.block->instructions;
   Block* block = g.block;
@@ -257,6 +266,7 @@ bool run_region() {
     const i32 budget = static_cast<i32>(left < kMostAtOnce ? left : kMostAtOnce);
     const auto function = reinterpret_cast<i32 (*)(i32)>(static_cast<uintptr_t>(block->region));
     const i64 done = static_cast<i64>(budget) - function(budget);
+    if (UNLIKELY(missed_range()) && !learn(block)) forget(block);
     g_cpu.instructions += static_cast<u64>(done);
     const u64 rip = g_cpu.rip;
     any |= done != 0 || rip != block->rip || g_cpu.exit_reason != EXIT_NONE;

@@ -35,6 +35,7 @@ static u32 flags_of_kind(u32 kind, u64 a, u64 b, u64 result) {
   const u64 sign = u64{1} << (bits - 1);
   const u64 mask = ones(size);
   const FlagKind flag_kind = FlagKind(kind / 4);
+  if (flag_kind == FlagKind::Order) return u32(result);
   if (flag_kind != FlagKind::Sar && flag_kind != FlagKind::Imul) {
     a &= mask;
     b &= mask;
@@ -91,8 +92,13 @@ static u32 flags_of_kind(u32 kind, u64 a, u64 b, u64 result) {
       overflow(product != kept);
       break;
     }
+    case FlagKind::Mul:
+      carry(b != 0);
+      overflow(b != 0);
+      break;
     case FlagKind::Core:
     case FlagKind::Logic:
+    case FlagKind::Order:
       break;
   }
   return flags;

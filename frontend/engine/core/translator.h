@@ -24,6 +24,8 @@ enum class FlagKind : u32 {
   Shr,
   Sar,
   Imul,   // a * b
+  Mul,    // of two registers: the result is the lower half, b is 0 when that is all
+  Order,  // of a comparison of floating-point numbers: the result is the flags
 };
 
 /// Whether the interpreter has come there by branches more than now and then.

@@ -91,6 +91,26 @@ enum Op : u8 {
   I64_REINTERPRET_F64 = 0xbd,
   F32_REINTERPRET_I32 = 0xbe,
   F64_REINTERPRET_I64 = 0xbf,
+  F32_EQ = 0x5b,
+  F32_NE = 0x5c,
+  F32_LT = 0x5d,
+  F64_EQ = 0x61,
+  F64_NE = 0x62,
+  F64_LT = 0x63,
+  F32_ABS = 0x8b,
+  F32_SQRT = 0x91,
+  F64_ABS = 0x99,
+  F64_SQRT = 0x9f,
+  I32_TRUNC_F32_S = 0xa8,
+  I32_TRUNC_F64_S = 0xaa,
+  I64_TRUNC_F32_S = 0xae,
+  I64_TRUNC_F64_S = 0xb0,
+  F32_CONVERT_I32_S = 0xb2,
+  F32_CONVERT_I64_S = 0xb4,
+  F32_DEMOTE_F64 = 0xb6,
+  F64_CONVERT_I32_S = 0xb7,
+  F64_CONVERT_I64_S = 0xb9,
+  F64_PROMOTE_F32 = 0xbb,
   I64_EXTEND8_S = 0xc2,
   I64_EXTEND16_S = 0xc3,
   I64_EXTEND32_S = 0xc4,
@@ -102,6 +122,7 @@ enum Simd : u16 {
   V128_STORE = 11,
   V128_CONST = 12,
   I8X16_SHUFFLE = 13,
+  I8X16_SWIZZLE = 14,
   I64X2_SPLAT = 18,
   F32X4_SPLAT = 19,
   F64X2_SPLAT = 20,
@@ -121,6 +142,9 @@ enum Simd : u16 {
   V128_LOAD32_ZERO = 92,
   V128_LOAD64_ZERO = 93,
   I8X16_BITMASK = 100,
+  I32X4_BITMASK = 164,
+  I64X2_BITMASK = 196,
+  I64X2_MUL = 213,
 };
 
 /// `overflowed` once the buffer was too small; everything after that is lost, and the caller gives up.
@@ -191,6 +215,14 @@ class Writer {
   void constant(u64 value) {
     byte(I64_CONST);
     signed_number(i64(value));
+  }
+  void constant_double(double value) {
+    byte(0x44);
+    raw(reinterpret_cast<const u8*>(&value), sizeof value);
+  }
+  void constant_single(float value) {
+    byte(0x43);
+    raw(reinterpret_cast<const u8*>(&value), sizeof value);
   }
   /// A load or store; alignment is a hint, and guests align nothing.
   void memory(Op code, u32 offset) {
