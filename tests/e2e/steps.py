@@ -103,7 +103,8 @@ class Console:
                 [regex, timeout_ms, self.number],
             )
         except Exception as problem:
-            raise AssertionError(f"{regex!r} was not seen; the screen shows:\n{self.screen()}") from problem
+            shown = f"{self.screen()}\n(the machine is {self.state})"
+            raise AssertionError(f"{regex!r} was not seen; the screen shows:\n{shown}") from problem
 
     _mark = 0
 

@@ -112,8 +112,9 @@ function whenRunning(session: Session, timeoutMs: number): Promise<void> {
       act();
     };
     const look = (): void => {
-      const { state, failure, conflict } = session.view;
-      if (state === "running") settle(resolve);
+      const { state, lease, failure, conflict } = session.view;
+      // Before the lease is known to be ours, the guest may have to stand still again, and what is typed then is lost.
+      if (state === "running" && lease === "online") settle(resolve);
       else if (failure?.retry === "start") settle(() => reject(new Expected("error", failure.message)));
       // A lease that is held elsewhere may be given back, or run out.
       else if (conflict && conflict.kind !== "held")

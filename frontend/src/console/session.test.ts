@@ -2,10 +2,12 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { Cancelled, Expected } from "../sync/errors";
 import { FakeServer } from "../sync/fake-server";
 import type { Api, Descriptor } from "./api";
+import { makeAutomation } from "./automation";
 import { FakeMachine } from "./fake-machine";
 import type { TerminalSize } from "./model";
 import { Phases } from "./phases";
 import { Session } from "./session";
+import type { Terminals } from "./terminals";
 
 const VM = "11111111-1111-4111-8111-111111111111";
 const COPY = "22222222-2222-4222-8222-222222222222";
@@ -135,6 +137,18 @@ describe("starting", () => {
     expect(machine.agentLines[2]).toBe("resize 100 30");
     expect(machine.typed).toEqual(["\r"]);
     expect(session.view.unsaved).toBe(false);
+  });
+
+  it("is running for a script when the lease is ours, not before", async () => {
+    server.mood.down = true;
+    session = makeSession();
+    await session.start();
+    expect(session.view).toMatchObject({ state: "running", lease: "connecting" });
+    const { whenRunning } = makeAutomation(session, {} as Terminals, new Phases());
+    await expect(whenRunning(20)).rejects.toMatchObject({ code: "timeout" });
+    server.mood.down = false;
+    await whenRunning();
+    expect(session.view.lease).toBe("online");
   });
 
   it("starts from what the page brought, and asks the service when it starts again", async () => {
