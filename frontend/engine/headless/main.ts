@@ -8,6 +8,7 @@ import type { ThreadGroup } from "../linux/process.ts";
 import { makeMachine, type MachineOptions } from "../linux/state/state.ts";
 import type { Credentials } from "../linux/types.ts";
 import { loadCore } from "./core.ts";
+import { endProcess } from "./ending.ts";
 import { fileSystem } from "./files.ts";
 import { CALLED_FROM, type Options, parseOptions, USAGE, UsageError } from "./options.ts";
 import { machineOptions, restoredCopy } from "./restoring.ts";
@@ -213,8 +214,8 @@ class Runner {
     }
     const signal = status & 0x7f;
     const code = signal === 0 ? status >>> 8 : 128 + signal;
-    // Output that the host has not taken yet must not be lost.
-    process.stdout.write("", () => process.stderr.write("", () => process.exit(code)));
+    if (this.#idle !== undefined) clearTimeout(this.#idle);
+    endProcess(code);
   }
 }
 

@@ -28,6 +28,7 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Firmware, type MachineConfig, messageOf, type SparseBlocks } from "../machine/machine";
+import { endProcess } from "../../engine/headless/ending.ts";
 import { LAYOUT as LINUX_LAYOUT } from "../../engine/linux/state/state.ts";
 import { LinuxMachine } from "../machine/linux/linux";
 import { Pc } from "../machine/pc/pc";
@@ -247,11 +248,7 @@ async function main(): Promise<number> {
   return 0;
 }
 
-// A machine may still have timers; the exit waits for what was written.
-main().then(
-  (status) => process.stdout.write("", () => process.exit(status)),
-  (error: unknown) => {
-    console.error(error);
-    process.exit(1);
-  },
-);
+main().then(endProcess, (error: unknown) => {
+  console.error(error);
+  process.exit(1);
+});
