@@ -79,7 +79,7 @@ export class MachineRun {
     const worker = this.startWorker(run);
     try {
       const descriptor = await this.open();
-      if (run !== this.current) return;
+      if (run !== this.current) return worker.terminate();
       phases.mark("descriptor");
       this.descriptor = descriptor;
       this.blank.clear();
