@@ -89,10 +89,10 @@ def test_all_terminals_are_saved_and_watched(service: Service, profiles: Profile
     other.goto(f"{service.url}/vms/{first.vm_id}/")
     other.get_by_role("button", name="Watch").click()
     Console(other, 1).wait_for("unsaved text", 30_000)
-    assert selected(other) == ["Terminal 2"]
+    eventually(lambda: selected(other) == ["Terminal 2"], what="the watcher sees terminal 2")
     first.show_terminal(0)
     Console(other).wait_for("on-the-first", 30_000)
-    assert selected(other) == ["Terminal 1"]
+    eventually(lambda: selected(other) == ["Terminal 1"], what="the watcher sees terminal 1")
     first.show_terminal(1)
     first.save("the second is shown")
     path = f"/vms/{first.vm_id}/"

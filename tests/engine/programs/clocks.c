@@ -77,7 +77,7 @@ int main(void) {
 
   signal(SIGVTALRM, on_alarm);
   alarms = 0;
-  timer = (struct itimerval){{0, 0}, {0, 30000}};
+  timer = (struct itimerval){{0, 0}, {0, 120000}};
   setitimer(ITIMER_VIRTUAL, &timer, NULL);
   start = now(CLOCK_PROCESS_CPUTIME_ID);
   while (!alarms) {}
