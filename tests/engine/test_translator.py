@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from tests.engine.decoding import table
 from tests.engine.reference import generator
-from tests.engine.reference.case import CODE, CODE_SIZE, DATA, MXCSR, RIP, XMM, Case
+from tests.engine.reference.case import CODE, CODE_SIZE, DATA, DATA_SIZE, FIXED, MXCSR, PAGE, RIP, XMM, Case
 from webvm.up.client import Client, node_environment
 
 ENGINE = Client().folder / "engine"
@@ -178,6 +178,72 @@ def test_calls() -> None:
         cases.append(replace(like, code=code, state=state))
     translated, found = compare(made.image, cases)
     assert translated == len(cases)
+    assert not found, "\n".join([f"{len(found)} differ", *found[:20]])
+
+
+def at_rbx(source: random.Random, register: int) -> bytes:
+    """ModRM and what follows: memory around rbx, in half of the cases with rcx as an index."""
+    displacement = source.choice([0, 1, 8, 24, 0x50, -8, -0x18, 0x7F0, -0x800])
+    indexed = source.randrange(2)
+    modrm = bytes([0x80 | register << 3 | (4 if indexed else 3)])
+    return modrm + bytes([source.randrange(4) << 6 | 0x0B] if indexed else []) + struct.pack("<i", displacement)
+
+
+def walk_instruction(source: random.Random) -> bytes:
+    """Memory at an address that moves, by constants mostly; doubles between it and xmm0 to xmm2."""
+    register, other = source.randrange(3), source.randrange(3)
+    kind = source.randrange(10)
+    if kind < 3:
+        opcode = source.choice(["488b", "8b", "4889", "89", "88", "8a", "4801", "4803", "660f6f", "0f10", "0f11"])
+        # rax, rsi or rdi; of the vectors xmm0 to xmm2
+        return bytes.fromhex(opcode) + at_rbx(source, register if "0f" in opcode else [0, 6, 7][register])
+    if kind < 6:
+        opcode = source.choice(["f20f10", "f20f10", "f20f11", "f20f58", "f20f59", "f20f5c"])
+        return bytes.fromhex(opcode) + at_rbx(source, register)
+    if kind < 8:
+        opcode = source.choice(["f20f10", "f20f58", "f20f59", "660f28", "660f14", "660f57", "660fef", "f20f2d"])
+        if opcode == "f20f2d":
+            return bytes.fromhex("f2480f2ac6")  # cvtsi2sd %rsi, %xmm0
+        return bytes.fromhex(opcode) + bytes([0xC0 | register << 3 | other])
+    step = source.choice([1, 2, 3, 4, 8, 16, 24, 0x50, 0x300, 0x1000])
+    target = source.choice([3, 3, 3, 1])
+    if source.randrange(20) == 0:
+        return bytes.fromhex("4801c1")  # add %rax, %rcx: no constant
+    if source.randrange(3) == 0:
+        lea = bytes([0x48, 0x8D, 0x80 | target << 3 | target])
+        return lea + struct.pack("<i", source.choice([step, -step]))
+    return bytes([0x48, 0x81, source.choice([0xC0, 0xE8]) | target]) + struct.pack("<i", step)
+
+
+def test_walks() -> None:
+    """Loops through memory up to its ends, its hole and what is read-only, also where they fault."""
+    seed = int(os.environ.get("WEBVM_TEST_SEED", random.SystemRandom().randrange(1 << 32)))
+    sys.stdout.write(f"WEBVM_TEST_SEED={seed}\n")
+    source = random.Random(seed)  # noqa: S311 - a seed that can be repeated is the point
+    made = generator.Generator(seed)
+    numbered = {row["mnemonic"]: number for number, row in enumerate(table()["rows"])}
+    cases = []
+    for _ in range(SEQUENCES):
+        body = b"".join(walk_instruction(source) for _ in range(source.randrange(1, 8)))
+        (like,) = made.cases(numbered["inc"], 1, 1)
+        state = list(like.state)
+        near = source.choice([DATA, DATA + PAGE, DATA + DATA_SIZE, FIXED, DATA + PAGE // 2])
+        state[RIP], state[15], state[MXCSR] = CODE + 64, source.randrange(1, 14), 0x1FA0
+        state[3], state[1] = near + source.randrange(-0x60, 0x60), source.choice([0, 1, -1, 16, -16]) % (1 << 64)
+        numbers = [source.uniform(-1e3, 1e3) * source.choice([1, 1, 1, 0, 2.0**-1060]) for _ in range(6)]
+        state[XMM] = struct.pack("<6d", *numbers) + state[XMM][48:]
+        first = bytes.fromhex("4983ef01")  # sub $1, %r15; jne
+        loop = body + first
+        loop += b"\x0f\x85" + struct.pack("<i", -len(loop) - 6)
+        if source.randrange(3) == 0:  # twice, in a loop around it
+            outer = bytes.fromhex("49c7c704000000")  # mov $4, %r15
+            outer += b"\x48\x81\xc3" + struct.pack("<i", source.choice([0, 0x100, -0x100, 0x1000, -0x1000]))
+            loop = loop + outer + bytes.fromhex("4983ee01")  # add …, %rbx; sub $1, %r14; jne
+            loop += b"\x0f\x85" + struct.pack("<i", -len(loop) - 6)
+            state[14] = 2
+        cases.append(replace(like, code=loop, state=state))
+    translated, found = compare(made.image, cases)
+    assert translated == SEQUENCES
     assert not found, "\n".join([f"{len(found)} differ", *found[:20]])
 
 

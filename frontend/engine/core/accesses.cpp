@@ -68,6 +68,7 @@ void Emitter::note_access(u32 size, bool store) {
   access.before = 0;
   access.leader = accesses_;
   access.others = 0;
+  access.ahead = false;
   // The last one like it in the block says which check that is.
   for (u32 i = accesses_; i-- > 0 && access_[i].block == block_;) {
     const Access& earlier = access_[i];

@@ -62,17 +62,49 @@ void Emitter::push_scalar(const Insn& insn, const Operand& operand, bool wide) {
     w.op(I32_WRAP_I64);
     return w.memory(wide ? F64_LOAD : F32_LOAD, kGuestBase);
   }
+  if (wide) return push_double(operand.reg);
   get_xmm(operand.reg);
-  w.simd(wide ? F64X2_EXTRACT_LANE : F32X4_EXTRACT_LANE);
+  w.simd(F32X4_EXTRACT_LANE);
   w.byte(0);
 }
 
-/// Pops the result in its local into the register's first lane.
-void Emitter::set_scalar(u8 number, bool wide) {
-  w.set(wide ? DOUBLE_RESULT : SINGLE_RESULT);
+void Emitter::push_double(u8 number) {
+  if (apart_ >> number & 1) return w.get(LANE + number);
   get_xmm(number);
-  w.get(wide ? DOUBLE_RESULT : SINGLE_RESULT);
-  w.simd(wide ? F64X2_REPLACE_LANE : F32X4_REPLACE_LANE);
+  w.simd(F64X2_EXTRACT_LANE);
+  w.byte(0);
+}
+
+/// Pops it into the register's first lane, which is then apart from the rest.
+void Emitter::set_double(u8 number) {
+  used_xmm_ |= 1u << number;
+  written_xmm_ |= 1u << number;
+  w.set(LANE + number);
+  apart_ |= 1u << number;
+}
+
+/// Puts the lane that is apart into its vector. What is known stays as it was: this may be written where not all ways lead.
+void Emitter::join_lane(u8 number) {
+  w.get(XMM + number);
+  w.get(LANE + number);
+  w.simd(F64X2_REPLACE_LANE);
+  w.byte(0);
+  w.set(XMM + number);
+}
+
+void Emitter::join_lanes() {
+  for (u8 i = 0; i < 16; ++i) {
+    if (apart_ >> i & 1) join_lane(i);
+  }
+}
+
+/// Pops it into the register's first lane.
+void Emitter::set_scalar(u8 number, bool wide) {
+  if (wide) return set_double(number);
+  w.set(SINGLE_RESULT);
+  get_xmm(number);
+  w.get(SINGLE_RESULT);
+  w.simd(F32X4_REPLACE_LANE);
   w.byte(0);
   set_xmm(number);
 }

@@ -125,24 +125,22 @@ void Emitter::leave_unless_harmless(const FloatOperation& operation) {
 
 /// Pushes whether the scalar is anything but a normal number above the smallest ones.
 void Emitter::push_is_extraordinary(u32 local, bool wide) {
-  // exponents 2 to the last but one of numbers
+  // exponents 2 to the last of numbers, in the upper 32 bits without the sign
   w.get(local);
   if (wide) {
     w.op(I64_REINTERPRET_F64);
-    w.constant(52);
+    w.constant(32);
     w.op(I64_SHR_U);
     w.op(I32_WRAP_I64);
   } else {
     w.op(I32_REINTERPRET_F32);
-    w.constant32(23);
-    w.op(I32_SHR_U);
   }
-  const u32 exponents = wide ? 0x7ff : 0xff;
-  w.constant32(2);
+  const u32 shift = wide ? 21 : 24;
+  w.constant32(1);
+  w.op(I32_SHL);
+  w.constant32(2u << shift);
   w.op(I32_SUB);
-  w.constant32(exponents);
-  w.op(I32_AND);
-  w.constant32(exponents - 2);
+  w.constant32(((wide ? 0x7ffu : 0xffu) - 2) << shift);
   w.op(I32_GE_U);
 }
 

@@ -88,9 +88,7 @@ void Emitter::find_address(const Insn& insn) {
   }
   if (insn.prefixes & PREFIX_ADDRESS32) mask_to(4);
   if ((insn.prefixes & (PREFIX_FS | PREFIX_GS)) && insn.mnemonic != Mnemonic::Lea) {
-    const size_t base = insn.prefixes & PREFIX_FS ? offsetof(Cpu, fs_base) : offsetof(Cpu, gs_base);
-    w.constant32(0);
-    w.memory(I64_LOAD, pointer(&the_cpu()) + u32(base));
+    push_segment_base(insn.prefixes);
     w.op(I64_ADD);
   }
   w.set(ADDRESS);
@@ -98,6 +96,12 @@ void Emitter::find_address(const Insn& insn) {
   place_ = {insn.base, insn.index, insn.scale, segment, (insn.prefixes & PREFIX_ADDRESS32) != 0, insn.displacement};
   is_constant_ = insn.base == kNoRegister && insn.index == kNoRegister && !segment;
   constant_ = insn.prefixes & PREFIX_ADDRESS32 ? u32(insn.displacement) : u64(insn.displacement);
+}
+
+void Emitter::push_segment_base(u8 segment) {
+  const size_t base = segment & PREFIX_FS ? offsetof(Cpu, fs_base) : offsetof(Cpu, gs_base);
+  w.constant32(0);
+  w.memory(I64_LOAD, pointer(&the_cpu()) + u32(base));
 }
 
 void Emitter::find_stack(u8 pointer, i64 offset) {
@@ -109,6 +113,13 @@ void Emitter::find_stack(u8 pointer, i64 offset) {
   w.set(ADDRESS);
   place_ = {pointer, kNoRegister, 1, 0, false, offset};
   is_constant_ = false;
+}
+
+bool Emitter::is_stack_place(const Place& place) const { return place.base == kRsp && place.index == kNoRegister; }
+
+u32 Emitter::range_of(const Place& place, bool store) const {
+  const u32 registers = place.base | place.index << 8 | place.segment << 16;
+  return range_number(is_stack_place(place) ? kRsp : registers * 31 + u32(region_.entry), store);
 }
 
 void Emitter::leave_unless_direct(u32 size, u8 page_bit, bool aligned) {
@@ -126,14 +137,12 @@ void Emitter::leave_unless_direct(u32 size, u8 page_bit, bool aligned) {
   }
   if (measuring_) note_access(size, page_bit == PAGE_WRITE);
   const u32 current = accesses_++;
-  const bool is_stack = place_.base == kRsp && place_.index == kNoRegister;
-  const u32 registers = place_.base | place_.index << 8 | place_.segment << 16;
-  const u32 number = range_number(is_stack ? kRsp : registers * 31 + u32(region_.entry), page_bit == PAGE_WRITE);
+  const u32 number = range_of(place_, page_bit == PAGE_WRITE);
   const u32 range = pointer(&range_at(number));
   const Access& access = access_[access_[current].leader];
-  const bool remembers = in_loop_[block_] || is_stack || access.others > 0;
+  const bool remembers = in_loop_[block_] || is_stack_place(place_) || access.others > 0;
   if (range_at(number).changing || !remembers) return leave_unless_allowed(size, page_bit);
-  if (access_[current].leader != current) return;
+  if (access_[current].leader != current || access.ahead) return;
   w.get(ADDRESS);
   if (access.before) {
     w.constant(u64(-access.before));

@@ -80,7 +80,7 @@ bool moves_whole(Mnemonic mnemonic) {
 }
 
 bool moves_part(Mnemonic mnemonic) {
-  return mnemonic == Mnemonic::Movss || mnemonic == Mnemonic::Movsd || mnemonic == Mnemonic::Movd || mnemonic == Mnemonic::Movq;
+  return mnemonic == Mnemonic::Movss || mnemonic == Mnemonic::Movd || mnemonic == Mnemonic::Movq;
 }
 
 }  // namespace
@@ -91,7 +91,7 @@ bool is_translated_sse(const Insn& insn) {
   const Operand& from = insn.operands[1];
   const bool wide = is_xmm(to) || is_xmm(from);
   if (!wide || to.kind == OperandKind::Mmx || from.kind == OperandKind::Mmx) return false;
-  if (moves_whole(insn.mnemonic) || moves_part(insn.mnemonic) || is_float_operation(insn) || is_float_conversion(insn)) return true;
+  if (moves_whole(insn.mnemonic) || moves_part(insn.mnemonic) || insn.mnemonic == Mnemonic::Movsd || is_float_operation(insn) || is_float_conversion(insn)) return true;
   if (is_shuffle(insn)) return true;
   if (insn.mnemonic == Mnemonic::Pmovmskb || insn.mnemonic == Mnemonic::Pshufd || insn.mnemonic == Mnemonic::Pandn) return true;
   if (row_of(kPairwise, insn.mnemonic) || row_of(kInterleavings, insn.mnemonic)) return true;
@@ -101,12 +101,15 @@ bool is_translated_sse(const Insn& insn) {
 
 void Emitter::get_xmm(u8 number) {
   used_xmm_ |= 1u << number;
+  if (apart_ >> number & 1) join_lane(number);
+  apart_ &= ~(1u << number);
   w.get(XMM + number);
 }
 
 void Emitter::set_xmm(u8 number) {
   used_xmm_ |= 1u << number;
   written_xmm_ |= 1u << number;
+  apart_ &= ~(1u << number);
   w.set(XMM + number);
 }
 
@@ -135,12 +138,32 @@ void Emitter::push_zero_vector() {
   for (u32 i = 0; i < 16; ++i) w.byte(0);
 }
 
+/// Between memory and the first lane of a register, the rest of which becomes zero, or between two of those, where it stays.
+void Emitter::move_double(const Insn& insn) {
+  const Operand& to = insn.operands[0];
+  const Operand& from = insn.operands[1];
+  if (is_memory(to)) {
+    find_address(insn);
+    leave_unless_direct(8, PAGE_WRITE);
+    w.get(ADDRESS);
+    w.op(I32_WRAP_I64);
+    push_double(from.reg);
+    return w.memory(F64_STORE, kGuestBase);
+  }
+  push_scalar(insn, from, true);
+  if (is_memory(from)) {
+    push_zero_vector();
+    set_xmm(to.reg);
+  }
+  set_double(to.reg);
+}
+
 /// A part of 4 or 8 bytes between registers and memory. From memory (and movd, movq from a register) the rest becomes zero;
-/// between two XMM registers movss and movsd keep it, movq clears it.
+/// between two XMM registers movss keeps it, movq clears it.
 void Emitter::emit_part_move(const Insn& insn) {
   const Operand& to = insn.operands[0];
   const Operand& from = insn.operands[1];
-  const bool scalar = insn.mnemonic == Mnemonic::Movss || insn.mnemonic == Mnemonic::Movsd;
+  const bool scalar = insn.mnemonic == Mnemonic::Movss;
   const u32 size = insn.mnemonic == Mnemonic::Movss ? 4 : insn.mnemonic == Mnemonic::Movd ? is_xmm(to) ? from.size : to.size : 8;
   auto lane = [&](u16 op) {
     w.simd(Simd(op));
@@ -196,6 +219,8 @@ bool Emitter::emit_sse(const Insn& insn) {
   } else if (moves_whole(insn.mnemonic)) {
     push_vector(insn, from);
     pop_vector(insn, to);
+  } else if (insn.mnemonic == Mnemonic::Movsd) {
+    move_double(insn);
   } else if (moves_part(insn.mnemonic)) {
     emit_part_move(insn);
   } else if (insn.mnemonic == Mnemonic::Pmovmskb) {

@@ -28,6 +28,7 @@ bool Emitter::emit() {
   changed_ = written_;
   changed_xmm_ = written_xmm_;
   w.restart();
+  measured_ = accesses_;
   accesses_ = 0;
   emit_function();
   return !failed_ && !w.overflowed();
@@ -149,6 +150,8 @@ void Emitter::emit_tree(u8 block) {
     if (region_.blocks[i].dominator == block && region_.blocks[i].entries > 1) merges[count++] = u8(i);
   }
   if (!region_.blocks[block].loop) return emit_within(block, merges, count);
+  check_ahead(block);
+  look_first(block);
   w.begin(LOOP);
   loop_label_[block] = ++depth_;
   emit_within(block, merges, count);
@@ -172,18 +175,10 @@ void Emitter::emit_block(u8 number) {
   block_ = number;
   kinds_ = kinds_in_[number];
   clean_ = clean_in_[number];
+  block_version_ = versions_;
   for (u32 i = 0; i < 16; ++i) version_[i] = ++versions_, moved_[i] = 0;
-  if (block.loop) {
-    w.get(BUDGET);
-    w.constant32(0);
-    w.op(I32_LT_S);
-    w.begin(IF);
-    ++depth_;
-    index_ = block.first;
-    leave(block.start, counted_of(number));  // nothing was counted yet
-    w.end();
-    --depth_;
-  }
+  index_ = block.first;
+  if (block.loop) emit_loop_head(number);
   if (const u32 counted = counted_of(number)) {
     w.get(BUDGET);
     w.constant32(counted);
@@ -195,6 +190,9 @@ void Emitter::emit_block(u8 number) {
     index_ = block.first + i;
     emit_instruction(region_.instructions[index_]);
   }
+  note_steps(number);
+  join_lanes();
+  apart_ = 0;
   index_ = block.first + block.count - 1;
   const Kinds kinds = kinds_;
   switch (block.ending) {
@@ -246,7 +244,10 @@ void Emitter::emit_block(u8 number) {
 void Emitter::emit_edge(u8 from, u8 to, u64 address) {
   if (to == kNoBlock) return leave(address, counted_of(from));
   settle_kinds_for(kinds_in_[to]);
-  if (to <= from) return w.branch(depth_ - loop_label_[to]);
+  if (to <= from) {
+    if (to != from) look_first(to);
+    return w.branch(depth_ - loop_label_[to]);
+  }
   if (region_.blocks[to].entries > 1) return w.branch(depth_ - merge_label_[to]);
   emit_tree(to);
 }
@@ -259,6 +260,7 @@ void Emitter::leave(u64 address, u32 done) {
     w.op(I32_ADD);
     w.set(BUDGET);
   }
+  join_lanes();
   w.constant(address);
   w.set(RIP);
   settle_kinds();
@@ -302,6 +304,8 @@ void Emitter::emit_instruction(const Insn& insn) {
 }
 
 void Emitter::emit_by_handler(const Insn& insn) {
+  join_lanes();
+  apart_ = 0;
   settle_kinds();
   epilogue();
   const u32 number = measuring_ ? 0 : hold(insn);

@@ -22,12 +22,14 @@ enum Local : u32 {
   T2,
   SECOND,
   OFFSET,  // in a remembered range
-  LAST_I64 = OFFSET,
+  TIMES,   // a loop may run without a look at its ranges
+  LAST_I64 = TIMES,
   KIND,
   STEP,
   TURN,
-  DONE,  // how a handler ended
-  LAST_I32 = DONE,
+  DONE,   // how a handler ended
+  LIMIT,  // below this budget a loop looks at its ranges again
+  LAST_I32 = LIMIT,
   XMM,  // 16 of them
   VECTOR = XMM + 16,
   VECTOR2,
@@ -37,7 +39,8 @@ enum Local : u32 {
   DOUBLE_A,
   DOUBLE_B,
   DOUBLE_RESULT,
-  LAST_F64 = DOUBLE_RESULT,
+  LANE,  // of XMM registers, the 16 first lanes as doubles: what the vector's should be (`apart_`)
+  LAST_F64 = LANE + 15,
   SINGLE_A,
   SINGLE_B,
   SINGLE_RESULT,
@@ -69,9 +72,20 @@ struct Access {
   u32 others;     // of a leader: for how many
   i64 low, high;  // bytes from the registers' values at their versions; of a leader: of all
   i64 before;     // of a leader: how far the first byte of all is before its own
+  bool ahead;     // checked at the loop's head for the times to come
 };
 /// In a function at the most.
 constexpr u32 kAccesses = 2 * kRegionInstructions;
+
+/// What one turn of a loop of one block adds to registers.
+struct LoopSteps {
+  u8 block;
+  u16 steady;  // registers (bits) to which constants are added, or nothing
+  i64 steps[16];
+  bool ahead;  // an access is checked for turns to come
+};
+/// Of a function; others look at their ranges in every turn.
+constexpr u32 kSteadyLoops = 32;
 
 struct FloatOperation;
 
@@ -155,6 +169,7 @@ class Emitter {
   void finish_arithmetic(const Insn& insn, wasm::Op op, bool writes);
   bool emit_sse(const Insn& insn);
   void emit_part_move(const Insn& insn);
+  void move_double(const Insn& insn);
   void emit_float(const Insn& insn);
   void get_xmm(u8 number);
   void set_xmm(u8 number);
@@ -195,6 +210,10 @@ class Emitter {
   /// Leaves before this instruction when the access at ADDRESS can't be made directly.
   void leave_unless_direct(u32 size, u8 page_bit, bool aligned = false);
   void leave_unless_allowed(u32 size, u8 page_bit);
+  bool is_stack_place(const Place& place) const;
+  void push_segment_base(u8 segment);
+  /// Of the remembered range for that place of the region.
+  u32 range_of(const Place& place, bool store) const;
   void leave_unless_page_has(u8 page_bit);
   void push_sign_extended(u32 size);
   void mask_to(u32 size);
@@ -209,6 +228,16 @@ class Emitter {
   void note_change(u8 number);
   void note_access(u32 size, bool store);
 
+  // steady_loops.cpp
+  bool is_single(u8 block) const;
+  void note_steps(u8 block);
+  LoopSteps* steps_of(u8 block);
+  void check_ahead(u8 block);
+  void look_first(u8 block);
+  void leave_if_spent(u8 block);
+  void emit_loop_head(u8 block);
+  void emit_check_ahead(const Access& access, const LoopSteps& loop);
+
   // emit_shuffle.cpp
   void emit_half_move(const Insn& insn);
   void emit_shuffle(const Insn& insn);
@@ -216,6 +245,10 @@ class Emitter {
   // emit_convert.cpp
   void push_scalar(const Insn& insn, const Operand& operand, bool wide);
   void set_scalar(u8 number, bool wide);
+  void push_double(u8 number);
+  void set_double(u8 number);
+  void join_lane(u8 number);
+  void join_lanes();
   bool is_clean(const Operand& operand, bool wide) const;
   void leave_unless_number(u32 local, bool wide);
   void emit_float_comparison(const Insn& insn);
@@ -259,6 +292,7 @@ class Emitter {
   bool in_loop_[kRegionBlocks] = {};
   Clean clean_in_[kRegionBlocks] = {};
   Clean clean_ = {};
+  u32 apart_ = 0;  // XMM registers (bits) whose first double is in a local of its own
   // The address in ADDRESS: what is known of it.
   Place place_ = {};
   bool is_constant_ = false;
@@ -268,7 +302,10 @@ class Emitter {
   u32 versions_ = 0;
   u32 version_[16] = {};
   i64 moved_[16] = {};
-  u32 accesses_ = 0;
+  u32 block_version_ = 0;  // the last number before the block's
+  u32 steady_loops_ = 0;
+  LoopSteps steady_loop_[kSteadyLoops];
+  u32 accesses_ = 0, measured_ = 0;
   Access access_[kAccesses];
   u8 block_ = 0;
   u32 index_ = 0;  // the instruction that is being written
