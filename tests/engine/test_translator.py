@@ -186,7 +186,9 @@ def at_rbx(source: random.Random, register: int) -> bytes:
     displacement = source.choice([0, 1, 8, 24, 0x50, -8, -0x18, 0x7F0, -0x800])
     indexed = source.randrange(2)
     modrm = bytes([0x80 | register << 3 | (4 if indexed else 3)])
-    return modrm + bytes([source.randrange(4) << 6 | 0x0B] if indexed else []) + struct.pack("<i", displacement)
+    return (
+        modrm + bytes([source.randrange(4) << 6 | 0x0B] if indexed else []) + struct.pack("<i", displacement)
+    )
 
 
 def walk_instruction(source: random.Random) -> bytes:
@@ -194,14 +196,18 @@ def walk_instruction(source: random.Random) -> bytes:
     register, other = source.randrange(3), source.randrange(3)
     kind = source.randrange(10)
     if kind < 3:
-        opcode = source.choice(["488b", "8b", "4889", "89", "88", "8a", "4801", "4803", "660f6f", "0f10", "0f11"])
+        opcode = source.choice(
+            ["488b", "8b", "4889", "89", "88", "8a", "4801", "4803", "660f6f", "0f10", "0f11"]
+        )
         # rax, rsi or rdi; of the vectors xmm0 to xmm2
         return bytes.fromhex(opcode) + at_rbx(source, register if "0f" in opcode else [0, 6, 7][register])
     if kind < 6:
         opcode = source.choice(["f20f10", "f20f10", "f20f11", "f20f58", "f20f59", "f20f5c"])
         return bytes.fromhex(opcode) + at_rbx(source, register)
     if kind < 8:
-        opcode = source.choice(["f20f10", "f20f58", "f20f59", "660f28", "660f14", "660f57", "660fef", "f20f2d"])
+        opcode = source.choice(
+            ["f20f10", "f20f58", "f20f59", "660f28", "660f14", "660f57", "660fef", "f20f2d"]
+        )
         if opcode == "f20f2d":
             return bytes.fromhex("f2480f2ac6")  # cvtsi2sd %rsi, %xmm0
         return bytes.fromhex(opcode) + bytes([0xC0 | register << 3 | other])
@@ -229,7 +235,10 @@ def test_walks() -> None:
         state = list(like.state)
         near = source.choice([DATA, DATA + PAGE, DATA + DATA_SIZE, FIXED, DATA + PAGE // 2])
         state[RIP], state[15], state[MXCSR] = CODE + 64, source.randrange(1, 14), 0x1FA0
-        state[3], state[1] = near + source.randrange(-0x60, 0x60), source.choice([0, 1, -1, 16, -16]) % (1 << 64)
+        state[3], state[1] = (
+            near + source.randrange(-0x60, 0x60),
+            source.choice([0, 1, -1, 16, -16]) % (1 << 64),
+        )
         numbers = [source.uniform(-1e3, 1e3) * source.choice([1, 1, 1, 0, 2.0**-1060]) for _ in range(6)]
         state[XMM] = struct.pack("<6d", *numbers) + state[XMM][48:]
         first = bytes.fromhex("4983ef01")  # sub $1, %r15; jne
@@ -259,9 +268,13 @@ def test_floating_point_at_the_edges_of_what_is_translated_directly() -> None:
         (like,) = made.cases(numbered[name], 1, 1)
         for a, b in itertools.product(numbers, repeat=2):
             state = list(like.state)
-            state[RIP], state[MXCSR] = CODE + 64, 0x1FA0
+            state[RIP], state[MXCSR], state[3] = CODE + 64, 0x1FA0, DATA
             state[XMM] = struct.pack("<dddd", a, 1, -b, 1) + state[XMM][32:]
-            cases.append(replace(like, code=bytes.fromhex(f"f20f{opcode}c1"), state=state))
+            codes = [f"f20f{opcode}c1"]
+            if a in edges and b in edges:  # also (%rbx), and loaded from there first
+                codes += [f"f20f{opcode}03", f"f20f1013f20f{opcode}c2f20f1103"]
+            patch = (0, struct.pack("<d", -b))
+            cases += [replace(like, code=bytes.fromhex(code), state=state, patches=[patch]) for code in codes]
     translated, found = compare(made.image, cases)
     assert translated == len(cases)
     assert not found, "\n".join([f"{len(found)} differ", *found[:20]])

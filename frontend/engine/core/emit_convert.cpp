@@ -58,8 +58,7 @@ void Emitter::push_scalar(const Insn& insn, const Operand& operand, bool wide) {
   if (operand.kind == OperandKind::Memory) {
     find_address(insn);
     leave_unless_direct(operand.size, PAGE_READ);
-    w.get(ADDRESS);
-    w.op(I32_WRAP_I64);
+    push_address();
     return w.memory(wide ? F64_LOAD : F32_LOAD, kGuestBase);
   }
   if (wide) return push_double(operand.reg);
@@ -81,6 +80,7 @@ void Emitter::set_double(u8 number) {
   written_xmm_ |= 1u << number;
   w.set(LANE + number);
   apart_ |= 1u << number;
+  tame_ &= ~(1u << number);
 }
 
 /// Puts the lane that is apart into its vector. What is known stays as it was: this may be written where not all ways lead.

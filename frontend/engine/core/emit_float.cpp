@@ -176,6 +176,22 @@ void Emitter::leave_if_denormal(u32 local, bool wide) {
   leave_before_if();
 }
 
+/// The same of what was just loaded: processors test memory at once.
+void Emitter::leave_if_loaded_denormal(u32 local, bool wide) {
+  push_address();
+  w.memory(I32_LOAD, kGuestBase + (wide ? 4 : 0));
+  w.constant32(wide ? 0x7ff00000 : 0x7f800000);
+  w.op(I32_AND);
+  w.op(I32_EQZ);
+  w.begin(IF);
+  ++depth_;
+  push_is_zero_scalar(local, wide);
+  w.op(I32_EQZ);
+  leave_before_if();
+  w.end();
+  --depth_;
+}
+
 /// Leaves unless the result is 0 and exactly so, which it is as a sum, and of a factor or dividend that is 0. Operands are locals in their order.
 void Emitter::leave_unless_exact_zero(const FloatOperation& operation) {
   const bool wide = operation.wide;
@@ -199,8 +215,10 @@ void Emitter::emit_scalar_float(const Insn& insn, const FloatOperation& operatio
   const u32 a = wide ? DOUBLE_A : SINGLE_A, b = a + 1, result = a + 2;
   const u8 to = insn.operands[0].reg;
   const Operand& from = insn.operands[1];
+  const auto is_tame = [&](const Operand& operand) { return is_clean(operand, wide) || (wide && operand.kind == OperandKind::Xmm && tame_ >> operand.reg & 1); };
   push_scalar(insn, from, wide);
   w.set(b);
+  if (from.kind == OperandKind::Memory) leave_if_loaded_denormal(b, wide);
   push_scalar(insn, insn.operands[0], wide);
   w.tee(a);
   w.get(b);
@@ -219,8 +237,8 @@ void Emitter::emit_scalar_float(const Insn& insn, const FloatOperation& operatio
   }
   w.end();
   --depth_;
-  if (!is_clean(insn.operands[0], wide)) leave_if_denormal(a, wide);
-  if (!is_clean(from, wide)) leave_if_denormal(b, wide);
+  if (!is_tame(insn.operands[0])) leave_if_denormal(a, wide);
+  if (from.kind != OperandKind::Memory && !is_tame(from)) leave_if_denormal(b, wide);
   w.get(result);
   set_scalar(to, wide);
 }

@@ -122,7 +122,37 @@ u32 Emitter::range_of(const Place& place, bool store) const {
   return range_number(is_stack_place(place) ? kRsp : registers * 31 + u32(region_.entry), store);
 }
 
+/// Where nothing was compared with all its bits, it is computed with 32.
+void Emitter::push_address() {
+  if (!is_unlooked_ || place_.narrow || place_.segment) {
+    w.get(ADDRESS);
+    return w.op(I32_WRAP_I64);
+  }
+  bool any = false;
+  const auto add = [&] {
+    if (any) w.op(I32_ADD);
+    any = true;
+  };
+  if (place_.base != kNoRegister) {
+    get_register(place_.base);
+    w.op(I32_WRAP_I64);
+    add();
+  }
+  if (place_.index != kNoRegister) {
+    get_register(place_.index);
+    w.op(I32_WRAP_I64);
+    w.constant32(u32(__builtin_ctz(place_.scale)));
+    w.op(I32_SHL);
+    add();
+  }
+  if (place_.displacement || !any) {
+    w.constant32(u32(place_.displacement));
+    add();
+  }
+}
+
 void Emitter::leave_unless_direct(u32 size, u8 page_bit, bool aligned) {
+  is_unlooked_ = false;
   if (aligned) {
     w.get(ADDRESS);
     w.op(I32_WRAP_I64);
@@ -142,6 +172,7 @@ void Emitter::leave_unless_direct(u32 size, u8 page_bit, bool aligned) {
   const Access& access = access_[access_[current].leader];
   const bool remembers = in_loop_[block_] || is_stack_place(place_) || access.others > 0;
   if (range_at(number).changing || !remembers) return leave_unless_allowed(size, page_bit);
+  is_unlooked_ = !updates_ && (access_[current].leader != current || access.ahead);
   if (access_[current].leader != current || access.ahead) return;
   w.get(ADDRESS);
   if (access.before) {
@@ -225,16 +256,14 @@ void Emitter::leave_unless_allowed(u32 size, u8 page_bit) {
 
 void Emitter::push_load(u32 size) {
   leave_unless_direct(size, updates_ ? PAGE_WRITE : PAGE_READ);
-  w.get(ADDRESS);
-  w.op(I32_WRAP_I64);
+  push_address();
   w.memory(size == 1 ? I64_LOAD8_U : size == 2 ? I64_LOAD16_U : size == 4 ? I64_LOAD32_U : I64_LOAD, kGuestBase);
 }
 
 void Emitter::pop_store(u32 size) {
   w.set(T2);
   if (!updates_) leave_unless_direct(size, PAGE_WRITE);
-  w.get(ADDRESS);
-  w.op(I32_WRAP_I64);
+  push_address();
   w.get(T2);
   w.memory(size == 1 ? I64_STORE8 : size == 2 ? I64_STORE16 : size == 4 ? I64_STORE32 : I64_STORE, kGuestBase);
 }

@@ -110,6 +110,7 @@ void Emitter::set_xmm(u8 number) {
   used_xmm_ |= 1u << number;
   written_xmm_ |= 1u << number;
   apart_ &= ~(1u << number);
+  tame_ &= ~(1u << number);
   w.set(XMM + number);
 }
 
@@ -117,8 +118,7 @@ void Emitter::push_vector(const Insn& insn, const Operand& operand) {
   if (is_xmm(operand)) return get_xmm(operand.reg);
   find_address(insn);
   leave_unless_direct(16, PAGE_READ, form_aligned(insn.form));
-  w.get(ADDRESS);
-  w.op(I32_WRAP_I64);
+  push_address();
   w.memory(V128_LOAD, kGuestBase);
 }
 
@@ -127,8 +127,7 @@ void Emitter::pop_vector(const Insn& insn, const Operand& operand) {
   w.set(VECTOR);
   find_address(insn);
   leave_unless_direct(16, PAGE_WRITE, form_aligned(insn.form));
-  w.get(ADDRESS);
-  w.op(I32_WRAP_I64);
+  push_address();
   w.get(VECTOR);
   w.memory(V128_STORE, kGuestBase);
 }
@@ -145,17 +144,37 @@ void Emitter::move_double(const Insn& insn) {
   if (is_memory(to)) {
     find_address(insn);
     leave_unless_direct(8, PAGE_WRITE);
-    w.get(ADDRESS);
-    w.op(I32_WRAP_I64);
+    push_address();
     push_double(from.reg);
     return w.memory(F64_STORE, kGuestBase);
   }
   push_scalar(insn, from, true);
-  if (is_memory(from)) {
-    push_zero_vector();
-    set_xmm(to.reg);
-  }
+  if (!is_memory(from)) return set_double(to.reg);
+  const bool tame = is_calculated_with(to.reg);
+  w.set(DOUBLE_A);
+  if (tame) leave_if_loaded_denormal(DOUBLE_A, true);
+  w.get(ZERO);
+  set_xmm(to.reg);
+  w.get(DOUBLE_A);
   set_double(to.reg);
+  if (tame) tame_ |= 1u << to.reg;
+}
+
+/// Whether an operation of this block has the register's first double as it is now for an operand.
+bool Emitter::is_calculated_with(u8 number) const {
+  const RegionBlock& block = region_.blocks[block_];
+  const auto is_it = [&](const Operand& operand) { return is_xmm(operand) && operand.reg == number; };
+  for (u32 i = index_ + 1; i < u32(block.first + block.count); ++i) {
+    const Insn& insn = region_.instructions[i];
+    if (insn.operand_count < 2) continue;
+    const bool is_target = is_it(insn.operands[0]);
+    if (is_float_operation(insn)) {
+      if (is_target || is_it(insn.operands[1])) return true;
+    } else if (is_target) {
+      return false;
+    }
+  }
+  return false;
 }
 
 /// A part of 4 or 8 bytes between registers and memory. From memory (and movd, movq from a register) the rest becomes zero;
@@ -172,8 +191,7 @@ void Emitter::emit_part_move(const Insn& insn) {
   if (is_xmm(to) && is_memory(from)) {
     find_address(insn);
     leave_unless_direct(size, PAGE_READ);
-    w.get(ADDRESS);
-    w.op(I32_WRAP_I64);
+    push_address();
     w.memory(size == 4 ? V128_LOAD32_ZERO : V128_LOAD64_ZERO, kGuestBase);
     return set_xmm(to.reg);
   }

@@ -192,7 +192,7 @@ void Emitter::emit_block(u8 number) {
   }
   note_steps(number);
   join_lanes();
-  apart_ = 0;
+  apart_ = tame_ = 0;
   index_ = block.first + block.count - 1;
   const Kinds kinds = kinds_;
   switch (block.ending) {
@@ -305,7 +305,7 @@ void Emitter::emit_instruction(const Insn& insn) {
 
 void Emitter::emit_by_handler(const Insn& insn) {
   join_lanes();
-  apart_ = 0;
+  apart_ = tame_ = 0;
   settle_kinds();
   epilogue();
   const u32 number = measuring_ ? 0 : hold(insn);

@@ -35,7 +35,8 @@ enum Local : u32 {
   VECTOR2,
   VECTOR3,
   RESULT,
-  LAST_V128 = RESULT,
+  ZERO,  // never set
+  LAST_V128 = ZERO,
   DOUBLE_A,
   DOUBLE_B,
   DOUBLE_RESULT,
@@ -179,6 +180,8 @@ class Emitter {
   void leave_unless_harmless(const FloatOperation& operation);
   void leave_unless_exact_zero(const FloatOperation& operation);
   void leave_if_denormal(u32 local, bool wide);
+  void leave_if_loaded_denormal(u32 local, bool wide);
+  bool is_calculated_with(u8 number) const;
   void push_is_extraordinary(u32 local, bool wide);
   void push_is_zero_scalar(u32 local, bool wide);
   void take_magnitude(u32 local, u32 into, bool wide);
@@ -209,6 +212,8 @@ class Emitter {
   void find_stack(u8 pointer, i64 offset);
   /// Leaves before this instruction when the access at ADDRESS can't be made directly.
   void leave_unless_direct(u32 size, u8 page_bit, bool aligned = false);
+  /// Pushes the allowed address as an i32.
+  void push_address();
   void leave_unless_allowed(u32 size, u8 page_bit);
   bool is_stack_place(const Place& place) const;
   void push_segment_base(u8 segment);
@@ -293,10 +298,12 @@ class Emitter {
   Clean clean_in_[kRegionBlocks] = {};
   Clean clean_ = {};
   u32 apart_ = 0;  // XMM registers (bits) whose first double is in a local of its own
+  u32 tame_ = 0;   // whose first double is not denormal
   // The address in ADDRESS: what is known of it.
   Place place_ = {};
   bool is_constant_ = false;
   u64 constant_ = 0;
+  bool is_unlooked_ = false;  // an earlier check allows it
   bool updates_ = false;  // the instruction reads its memory operand, then writes it
   // From the first writing for the second. Of registers, in the block: the number of the value that was set last, and what constants have added since.
   u32 versions_ = 0;
