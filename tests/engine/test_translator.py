@@ -271,9 +271,12 @@ def test_floating_point_at_the_edges_of_what_is_translated_directly() -> None:
             state[RIP], state[MXCSR], state[3] = CODE + 64, 0x1FA0, DATA
             state[XMM] = struct.pack("<dddd", a, 1, -b, 1) + state[XMM][32:]
             codes = [f"f20f{opcode}c1"]
-            if a in edges and b in edges:  # also (%rbx), and loaded from there first
-                codes += [f"f20f{opcode}03", f"f20f1013f20f{opcode}c2f20f1103"]
-            patch = (0, struct.pack("<d", -b))
+            if a in edges and b in edges:
+                loaded = f"f20f1013f20f{opcode}c2"  # movsd (%rbx), %xmm2; … %xmm2, %xmm0
+                # movsd 8(%rbx), %xmm2; … %xmm2, %xmm0; movsd %xmm1, %xmm2; … %xmm2, %xmm0
+                replaced = f"f20f105308f20f{opcode}c2f20f10d1f20f{opcode}c2"
+                codes += [f"f20f{opcode}03", f"{loaded}f20f1103", replaced]
+            patch = (0, struct.pack("<dd", -b, 1))
             cases += [replace(like, code=bytes.fromhex(code), state=state, patches=[patch]) for code in codes]
     translated, found = compare(made.image, cases)
     assert translated == len(cases)
