@@ -60,7 +60,11 @@ def in_engine(*command: str, stdin: str = "", options: tuple[str, ...] = ()) -> 
 
 @pytest.mark.parametrize("linking", ["static", "dynamic"])
 @pytest.mark.parametrize(
-    "name", ["forks", "handlers", "threads", "memory", "clocks", "ipc", "floats", "proc", "sched", "mqueues"]
+    "name",
+    [
+        *("forks", "handlers", "threads", "memory", "clocks", "ipc", "floats", "proc", "sched", "mqueues"),
+        "messages",
+    ],
 )
 def test_program_behaves_as_on_the_host(name: str, linking: str, tmp_path: Path) -> None:
     program = compiled(name, tmp_path, *(["-static"] if linking == "static" else []))

@@ -1,4 +1,4 @@
-/** System V IPC: shared memory segments and semaphores of a machine. Plain data but for the queues. */
+/** System V IPC: shared memory segments, semaphores and message queues of a machine. Plain data but for the queues. */
 
 import type { Credentials } from "./types.ts";
 import { E, Errno } from "./errno.ts";
@@ -41,6 +41,25 @@ export interface Semaphore {
 export interface SemaphoreSet extends Owned {
   semaphores: Semaphore[];
   operated: number;
+  queue: WaitQueue;
+}
+
+export interface Message {
+  type: number;
+  text: Uint8Array;
+}
+
+export interface SystemVQueue extends Owned {
+  /** In the order in which they came. */
+  messages: Message[];
+  /** Of their texts. */
+  bytes: number;
+  /** How many bytes, and how many messages, may be there. */
+  most: number;
+  sender: number;
+  receiver: number;
+  sent: number;
+  received: number;
   queue: WaitQueue;
 }
 
@@ -106,6 +125,7 @@ export function mustOwn(object: Owned, who: Credentials): void {
 export class Ipc {
   readonly segments = new Objects<Segment>();
   readonly semaphores = new Objects<SemaphoreSet>();
+  readonly queues = new Objects<SystemVQueue>();
 
   /** Removed segments go when nobody has them mapped any more. */
   sweep(): void {

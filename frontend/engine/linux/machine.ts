@@ -25,6 +25,7 @@ import { signalCalls } from "./syscalls/signals.ts";
 import { socketCalls } from "./syscalls/sockets.ts";
 import { systemCalls } from "./syscalls/system.ts";
 import { composeCalls } from "./syscalls/table.ts";
+import { systemVMessageCalls } from "./syscalls/system-v-messages.ts";
 import { timerCalls } from "./syscalls/timers.ts";
 import { waitingCalls } from "./syscalls/waiting.ts";
 import type { ByteString, Credentials, Task } from "./types.ts";
@@ -88,6 +89,7 @@ export class Machine {
       signalCalls,
       socketCalls,
       systemCalls,
+      systemVMessageCalls,
       timerCalls,
       waitingCalls,
     );

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { PAGE_SIZE } from "../abi.ts";
 import { StateError } from "./contract.ts";
-import { type MachineOptions, restoreMachine } from "./state.ts";
+import { LAYOUT, type MachineOptions, restoreMachine } from "./state.ts";
 
 const MEMORY_MIB = 1;
 const FIRST = MEMORY_MIB * 256;
@@ -16,7 +16,7 @@ const options = {
 function saved(text: string, header: Partial<Record<"magic" | "layout" | "size" | "first", number>> = {}) {
   const bytes = new TextEncoder().encode(text);
   const all = new Uint8Array(Math.ceil((bytes.length + 16) / PAGE_SIZE) * PAGE_SIZE);
-  const { magic = 0x4d56_4c57, layout = 1, size = bytes.length, first = FIRST } = header;
+  const { magic = 0x4d56_4c57, layout = LAYOUT, size = bytes.length, first = FIRST } = header;
   new Int32Array(all.buffer).set([magic, layout, size, first]);
   all.set(bytes, 16);
   return (number: number): Uint8Array | undefined => {

@@ -9,10 +9,10 @@ import { ofThreads, type Thread } from "../task.ts";
 import { Block, WaitQueue } from "../wait.ts";
 import { readTimespec } from "./clocks.ts";
 
-const IPC_RMID = 0;
-const IPC_SET = 1;
-const IPC_STAT = 2;
-const IPC_NOWAIT = 0o4000;
+export const IPC_RMID = 0;
+export const IPC_SET = 1;
+export const IPC_STAT = 2;
+export const IPC_NOWAIT = 0o4000;
 const SHM_RDONLY = 0o10000;
 const SHM_RND = 0o20000;
 const SHM_REMAP = 0o40000;
@@ -31,12 +31,12 @@ const SEMAPHORES_AT_MOST = 32000;
 const OPERATIONS_AT_MOST = 500;
 const VALUE_AT_MOST = 32767;
 
-function seconds(thread: Thread): number {
+export function seconds(thread: Thread): number {
   return thread.process.kernel.realtime().seconds;
 }
 
 /** struct ipc64_perm. */
-function writeOwner(thread: Thread, at: number, object: Owned, mode: number): void {
+export function writeOwner(thread: Thread, at: number, object: Owned, mode: number): void {
   const { memory } = thread;
   memory.writable(at, 48).fill(0);
   [object.key, object.uid, object.gid, object.cuid, object.cgid, mode].forEach((value, index) => {
@@ -44,7 +44,7 @@ function writeOwner(thread: Thread, at: number, object: Owned, mode: number): vo
   });
 }
 
-function setOwner(thread: Thread, at: number, object: Owned): void {
+export function setOwner(thread: Thread, at: number, object: Owned): void {
   const { memory } = thread;
   object.uid = memory.getU32(at + 4);
   object.gid = memory.getU32(at + 8);

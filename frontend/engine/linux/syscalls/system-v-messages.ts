@@ -1,0 +1,130 @@
+/** msgget with what belongs to it (System V message queues; msgop(2), msgctl(2)). */
+
+import { E, Errno } from "../errno.ts";
+import { type Message, type SystemVQueue, mustAllow, mustOwn } from "../ipc.ts";
+import { ofThreads, type Thread } from "../task.ts";
+import { Block, WaitQueue } from "../wait.ts";
+import { IPC_NOWAIT, IPC_RMID, IPC_SET, IPC_STAT, seconds, setOwner, writeOwner } from "./ipc.ts";
+
+const MSG_NOERROR = 0o10000;
+const MSG_EXCEPT = 0o20000;
+const MSG_COPY = 0o40000;
+/** Bytes of a message, and of all in a queue unless its owner says otherwise. */
+const MESSAGE_AT_MOST = 8192;
+const QUEUE_AT_MOST = 16384;
+
+function openQueue(thread: Thread, key: number, flags: number): number {
+  const { process } = thread;
+  const none = { messages: [], bytes: 0, most: QUEUE_AT_MOST };
+  const never = { sender: 0, receiver: 0, sent: 0, received: 0 };
+  return process.kernel.ipc.queues.open(key, flags, process.credentials, (owned): SystemVQueue => ({
+    ...owned,
+    ...{ ...none, ...never },
+    changed: seconds(thread),
+    queue: new WaitQueue(),
+  })).id;
+}
+
+/** The queue, which may have been removed while the caller waited. */
+function queueOf(thread: Thread, id: number): SystemVQueue {
+  const queue = thread.process.kernel.ipc.queues.find(id);
+  if (queue === undefined) throw new Errno(thread.restart === undefined ? E.INVAL : E.IDRM);
+  return queue;
+}
+
+function wait(thread: Thread, queue: SystemVQueue, flags: number, error: number): never {
+  if ((flags & IPC_NOWAIT) !== 0) throw new Errno(error);
+  thread.restart = {};
+  throw new Block([queue.queue]);
+}
+
+function send(thread: Thread, id: number, at: number, size: number, flags: number): number {
+  const { process, memory } = thread;
+  const type = memory.getI64(at);
+  if (size < 0 || size > MESSAGE_AT_MOST || id < 0 || type < 1) throw new Errno(E.INVAL);
+  const text = memory.readable(at + 8, size).slice();
+  const queue = queueOf(thread, id);
+  mustAllow(queue, process.credentials, 2);
+  if (queue.bytes + size > queue.most || queue.messages.length + 1 > queue.most) {
+    return wait(thread, queue, flags, E.AGAIN);
+  }
+  queue.messages.push({ type, text });
+  queue.bytes += size;
+  queue.sender = process.pid;
+  queue.sent = seconds(thread);
+  queue.queue.wake();
+  return 0;
+}
+
+/** Which message `type` means, among those that are there. */
+function chosen(messages: readonly Message[], type: number, flags: number): Message | undefined {
+  if (type === 0) return messages[0];
+  if (type > 0) return messages.find((message) => (message.type === type) !== ((flags & MSG_EXCEPT) !== 0));
+  const fitting = messages.filter((message) => message.type <= -type);
+  const lowest = Math.min(...fitting.map((message) => message.type));
+  return fitting.find((message) => message.type === lowest);
+}
+
+function receive(thread: Thread, id: number, at: number, room: number, type: number, flags: number): number {
+  const { process, memory } = thread;
+  if (id < 0 || room < 0) throw new Errno(E.INVAL);
+  if ((flags & MSG_COPY) !== 0) throw new Errno(E.NOSYS);
+  const queue = queueOf(thread, id);
+  mustAllow(queue, process.credentials, 4);
+  const message = chosen(queue.messages, type, flags);
+  if (message === undefined) return wait(thread, queue, flags, E.NOMSG);
+  const { text } = message;
+  if (text.length > room && (flags & MSG_NOERROR) === 0) throw new Errno(E["2BIG"]);
+  const size = Math.min(text.length, room);
+  memory.writable(at + 8, size).set(text.subarray(0, size));
+  memory.setI64(at, message.type);
+  queue.messages.splice(queue.messages.indexOf(message), 1);
+  queue.bytes -= text.length;
+  queue.receiver = process.pid;
+  queue.received = seconds(thread);
+  queue.queue.wake();
+  return size;
+}
+
+function control(thread: Thread, id: number, command: number, at: number): number {
+  const { process, memory } = thread;
+  const { ipc } = process.kernel;
+  const queue = ipc.queues.get(id);
+  const who = process.credentials;
+  switch (command) {
+    case IPC_RMID:
+      mustOwn(queue, who);
+      ipc.queues.remove(queue);
+      queue.queue.wake();
+      return 0;
+    case IPC_SET: {
+      mustOwn(queue, who);
+      const most = memory.getI64(at + 88);
+      if (most > QUEUE_AT_MOST && who.euid !== 0) throw new Errno(E.PERM);
+      setOwner(thread, at, queue);
+      queue.most = most;
+      queue.queue.wake();
+      return 0;
+    }
+    case IPC_STAT:
+      mustAllow(queue, who, 4);
+      // struct msqid64_ds
+      memory.writable(at, 120).fill(0);
+      writeOwner(thread, at, queue, queue.mode);
+      [queue.sent, queue.received, queue.changed, queue.bytes, queue.messages.length, queue.most].forEach(
+        (value, index) => memory.setI64(at + 48 + 8 * index, value),
+      );
+      memory.setU32(at + 96, queue.sender);
+      memory.setU32(at + 100, queue.receiver);
+      return 0;
+    default:
+      throw new Errno(E.INVAL);
+  }
+}
+
+export const systemVMessageCalls = ofThreads({
+  msgget: (thread, a) => openQueue(thread, a[0] | 0, a[1] | 0),
+  msgsnd: (thread, a) => send(thread, a[0] | 0, a[1], a[2], a[3] | 0),
+  msgrcv: (thread, a) => receive(thread, a[0] | 0, a[1], a[2], a[3], a[4] | 0),
+  msgctl: (thread, a) => control(thread, a[0] | 0, a[1] | 0, a[2]),
+});
