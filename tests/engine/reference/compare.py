@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from typing import Any
 
@@ -29,6 +30,12 @@ FLAG_BITS = {"c": 1, "p": 4, "a": 16, "z": 64, "s": 128, "o": 2048, "d": 1024}
 ALL_FLAGS = sum(FLAG_BITS.values())
 SHIFTS = {"rol", "ror", "rcl", "rcr", "shl", "shr", "sar", "shld", "shrd"}
 TRANSCENDENTAL = {"f2xm1", "fyl2x", "fyl2xp1", "fptan", "fpatan", "fsin", "fcos", "fsincos"}
+LEAST = 2.0**-126
+"""The least normal single."""
+SEVERAL = {"fldenv", "fnstenv", "frstor", "fnsave", "maskmovq", "maskmovdqu"}
+"""What processors access in parts: the first of which may fault before an address is found not canonical."""
+AMD_MISALIGNED = 1 << 17
+"""MXCSR's bit that only AMD has."""
 APPROXIMATE = {"rcpps", "rcpss", "rsqrtps", "rsqrtss"}
 CONDITION_CODES = {
     "fcom",
@@ -132,6 +139,9 @@ def near_lanes(a: bytes, b: bytes) -> bool:
     for x, y in zip(struct.unpack("<64f", a), struct.unpack("<64f", b), strict=True):
         if x == y or (x != x and y != y):
             continue
+        # Tiny results are 0: at the edge it is the approximation that decides.
+        if 0 in (x, y) and max(abs(x), abs(y)) <= LEAST and math.copysign(1, x) == math.copysign(1, y):
+            continue
         if not abs(x - y) <= 3 * 2.0**-12 * abs(y):
             return False
     return True
@@ -182,6 +192,13 @@ class Comparison:
             return []  # whether bytes that are not written can fault is the processor's choice
         if self.row["mnemonic"] == "cmps" and "done" not in (ours.kind, other.kind):
             return []  # which of two bad operands is read first is the processor's choice
+        if self.row["mnemonic"] in SEVERAL and {ours.kind, other.kind} == {
+            "general protection",
+            "page fault",
+        }:
+            return []
+        if ours.kind == "general protection" and other.kind == "done" and other.state[MXCSR] & AMD_MISALIGNED:
+            return []
         if not self.exact and ours.kind != "done":
             # Unicorn stores half of what a fault cuts, begins MMX before it, and knows no alignment
             met = other.kind != "done" or ours.kind == "general protection"
