@@ -1,5 +1,5 @@
 /**
- * `npm --prefix frontend run bench:engine [-- --rounds N]`: the eight loops and real programs, natively and in this engine, one after
+ * `npm --prefix frontend run bench:node [-- --rounds N]`: the eight loops and real programs, natively and in this engine under Node, one after
  * the other in each round. Figures are the medians of the rounds' ratios (engine / native, lower is better): machines are noisy.
  *
  * The loops are compiled with ziglang for x86-64-v1; real programs are the host's, seen through `--root /`.
