@@ -41,6 +41,17 @@ static void state(const char *what, int queue) {
 
 static void handle(int number) { (void)number; }
 
+static void wait_until_it_sleeps(pid_t pid) {
+  char name[50], state = 0;
+  sprintf(name, "/proc/%d/stat", pid);
+  while (state != 'S') {
+    usleep(2000);
+    FILE *file = fopen(name, "r");
+    fscanf(file, "%*d (%*[^)]) %c", &state);
+    fclose(file);
+  }
+}
+
 int main(void) {
   setvbuf(stdout, NULL, _IONBF, 0);
   show("no such key", msgget(0x7ebc0001, 0600));
@@ -77,18 +88,19 @@ int main(void) {
     ssize_t received = msgrcv(queue, &message, 100, 9, 0);
     char text[100];
     strcpy(text, message.text);
+    send(queue, 10, "it came", 0);
     ssize_t removed = msgrcv(queue, &message, 100, 9, 0);
     const char *reason = strerror(errno);
     usleep(100000);  // what the parent prints meanwhile comes first
     printf("child: %d, %zd %s, %zd %s\n", sent, received, text, removed, reason);
     _exit(0);
   }
-  usleep(50000);
+  wait_until_it_sleeps(child);
   receive("makes room", queue, 1, 7, MSG_NOERROR);
   receive("from the child", queue, 100, 8, 0);
-  usleep(50000);
   show("to the child", send(queue, 9, "for the child", 0));
-  usleep(50000);
+  receive("its answer", queue, 100, 10, 0);
+  wait_until_it_sleeps(child);
 
   struct msqid_ds info;
   msgctl(queue, IPC_STAT, &info);
@@ -104,8 +116,9 @@ int main(void) {
   queue = msgget(IPC_PRIVATE, 0600);
   struct sigaction action = {.sa_handler = handle, .sa_flags = SA_RESTART};
   sigaction(SIGALRM, &action, NULL);
-  ualarm(30000, 0);
+  ualarm(30000, 30000);
   receive("interrupted in spite of SA_RESTART", queue, 100, 0, 0);
+  ualarm(0, 0);
   msgctl(queue, IPC_RMID, NULL);
   return 0;
 }
