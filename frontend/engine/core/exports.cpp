@@ -33,7 +33,8 @@ EXPORT(initialize) void core_initialize() {
 }
 EXPORT(cpu) Cpu* core_cpu() { return &g_cpu; }
 EXPORT(pages) u8* core_pages() { return page_table(); }
-EXPORT(run) u32 core_run(u32 budget) { return run_core(budget); }
+EXPORT(run) u32 core_run(u32 budget) { return run_core(budget, false); }
+EXPORT(step) u32 core_step() { return run_core(1, true); }
 EXPORT(setPages) void core_setPages(u32 first, u32 count, u32 bits) { set_pages(first, count, static_cast<u8>(bits)); }
 EXPORT(wrote) void core_wrote(u32 address, u32 length) { wrote(address, length); }
 EXPORT(clean) void core_clean(u32 first, u32 count) { clean_pages(first, count); }

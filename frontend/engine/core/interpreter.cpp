@@ -145,19 +145,25 @@ fault:
   return leave_at(op);
 }
 
-u32 run_core(u64 budget) {
+/// Runs the next instruction. Its end is the budget's, or it leaves.
+static void execute_one(Cpu& cpu) {
+  Block* const block = single_block(cpu.rip);
+  g.limit = cpu.instructions + 1;
+  if (block != nullptr) execute(block);
+  if (cpu.exit_reason == EXIT_NONE) cpu.exit_reason = EXIT_BUDGET;
+}
+
+u32 run_core(u64 budget, bool one) {
   Cpu& cpu = g_cpu;
   unpack_flags(cpu.rflags);
   cpu.rflags = 0;  // an address without an index takes it for one
   cpu.exit_reason = EXIT_NONE;
   g.limit = cpu.instructions + budget;
   while (cpu.exit_reason == EXIT_NONE) {
-    if (g.system_flags & FLAG_T) {
-      // its end is the budget's, or it leaves
-      Block* const block = single_block(cpu.rip);
-      g.limit = cpu.instructions + 1;
-      if (block != nullptr) execute(block);
-      if (cpu.exit_reason == EXIT_NONE || cpu.exit_reason == EXIT_BUDGET) cpu.exit_reason = EXIT_TRAP;
+    const bool traps = g.system_flags & FLAG_T;
+    if (one || traps) {
+      execute_one(cpu);
+      if (traps && cpu.exit_reason == EXIT_BUDGET) cpu.exit_reason = EXIT_TRAP;
       continue;
     }
     Block* const block = find_block(cpu.rip);

@@ -2,8 +2,8 @@
 #pragma once
 #include "fpu.h"
 
-/// Runs about `budget` instructions; why it ended.
-u32 run_core(u64 budget);
+/// Runs about `budget` instructions, or exactly `one`; why it ended.
+u32 run_core(u64 budget, bool one);
 
 /// The time stamp counter.
 u64 host_tsc();

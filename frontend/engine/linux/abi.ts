@@ -49,6 +49,8 @@ export interface CoreExports {
   pages(): number;
   /** Runs about `budget` instructions; an `EXIT_*`. */
   run(budget: number): number;
+  /** Runs one instruction; `EXIT_BUDGET` behind it, or why it could not. */
+  step(): number;
   /**
    * Sets the bits of pages (`PAGE_READ`, `PAGE_WRITABLE`, `PAGE_EXEC`, and `PAGE_DIRTY` where it shall be set) and drops what was decoded from them.
    */

@@ -46,6 +46,7 @@ function pageFault(thread: Thread): boolean {
   let outcome: number;
   try {
     outcome = maps.fault(Number(address), access);
+    maps.paging.accessed();
   } catch (error) {
     if (error instanceof Block) {
       process.kernel.scheduler.park(thread, new Block(error.queues, error.deadline, false));

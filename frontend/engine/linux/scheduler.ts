@@ -136,7 +136,7 @@ export class Scheduler {
       }
       if (!attend(thread)) return;
       const before = space.instructions();
-      const reason = space.core.run(budget);
+      const reason = thread.maps.paging.run(budget);
       const ran = (space.instructions() - before) >>> 0;
       budget -= ran;
       this.instructions += ran;

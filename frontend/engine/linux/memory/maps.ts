@@ -14,7 +14,8 @@ import {
   PROT_READ,
   PROT_WRITE,
 } from "./areas.ts";
-import { type PageAccount, Paging, type SharedVersions } from "./paging.ts";
+import { type PageAccount, Paging } from "./paging.ts";
+import type { SharedVersions } from "./shared.ts";
 import { AddressSpace, type CorePool } from "./space.ts";
 
 /** Lowest address that mmap gives without being asked (vm.mmap_min_addr). */

@@ -1,9 +1,10 @@
 /** Which pages are there: filling them on first touch, dropping, protecting, copying for fork, and keeping shared ones equal. */
 
-import { PAGE_DIRTY, PAGE_EXEC, PAGE_READ, PAGE_SIZE, PAGE_WRITABLE } from "../abi.ts";
+import { EXIT_PAGE_FAULT, PAGE_DIRTY, PAGE_EXEC, PAGE_READ, PAGE_SIZE, PAGE_WRITABLE } from "../abi.ts";
 import type { Area, Backing } from "./areas.ts";
 import { pageOf, PROT_EXEC, PROT_READ, PROT_WRITE } from "./areas.ts";
 import { E, Errno } from "../errno.ts";
+import type { SharedVersions } from "./shared.ts";
 import type { AddressSpace } from "./space.ts";
 
 /** A page of shared memory that is in this address space. */
@@ -14,27 +15,8 @@ interface SharedPage {
   master: Uint8Array;
   version: number;
   backingVersion: number;
-}
-
-/** Counts how often a shared page was changed through some mapping. One for the machine. */
-export class SharedVersions {
-  static readonly transient = { counts: () => new WeakMap() };
-  private readonly counts = new WeakMap<Backing, Map<number, number>>();
-
-  get(backing: Backing, index: number): number {
-    return this.counts.get(backing)?.get(index) ?? 0;
-  }
-
-  bump(backing: Backing, index: number): number {
-    let pages = this.counts.get(backing);
-    if (pages === undefined) {
-      pages = new Map();
-      this.counts.set(backing, pages);
-    }
-    const version = (pages.get(index) ?? 0) + 1;
-    pages.set(index, version);
-    return version;
-  }
+  /** What it held when another page of this space got the same content: only what differs from it was stored here. */
+  base?: Uint8Array;
 }
 
 /** Pages of all address spaces of a machine, and how many there may be. */
@@ -70,13 +52,31 @@ export function pageBits(prot: number): number {
   return bits;
 }
 
+/** Puts what `content` has otherwise than `base` into `master`. */
+function merge(master: Uint8Array, content: Uint8Array, base: Uint8Array): void {
+  for (let at = 0; at < PAGE_SIZE; at += 1) if (content[at] !== base[at]) master[at] = content[at]!;
+}
+
 export class Paging {
-  static readonly transient = { shared: () => new Map(), places: () => new Map(), resident: () => 0 };
+  static readonly transient = {
+    shared: () => new Map(),
+    holders: () => new Map(),
+    twins: () => new Set(),
+    accessesTwins: () => false,
+    places: () => new Map(),
+    resident: () => 0,
+  };
   readonly space: AddressSpace;
   readonly versions: SharedVersions;
   /** Pages with content and no permission at all; the page table can't tell them from pages that are not there. */
   readonly hidden = new Map<number, number>();
   private readonly shared = new Map<number, SharedPage>();
+  /** The page that was last made a copy of that master. */
+  private readonly holders = new Map<Uint8Array, number>();
+  /** Pages whose master another page here has, too, and those others. Only until `settle`. */
+  private readonly twins = new Set<number>();
+  /** The program was given a second copy: the instruction that asked for it may need both. */
+  private accessesTwins = false;
   /** Whether some shared page was ever writable here: only then can there be anything to write back. */
   private writesShared = false;
   readonly account: PageAccount;
@@ -131,6 +131,7 @@ export class Paging {
       const master = area.backing.page(index);
       space.reach(address + PAGE_SIZE);
       this.took(1);
+      if (area.shared) this.meetTwin(page, master);
       space.raw(address, PAGE_SIZE).set(master);
       if (area.shared) {
         if ((area.prot & PROT_WRITE) !== 0) this.writesShared = true;
@@ -140,6 +141,7 @@ export class Paging {
           master,
           version: this.versions.get(area.backing, index),
           backingVersion: area.backing.version,
+          ...(this.twins.has(page) ? { base: master.slice() } : {}),
         });
       }
     }
@@ -149,6 +151,75 @@ export class Paging {
 
   private share(page: number, shared: SharedPage): void {
     this.shared.set(page, shared);
+    this.holders.set(shared.master, page);
+  }
+
+  /** Drops a shared page as it is. */
+  private forget(page: number): void {
+    this.space.core.setPages(page, 1, 0);
+    this.hidden.delete(page);
+    this.gave(1);
+    this.unshare(page);
+  }
+
+  private unshare(page: number): void {
+    const shared = this.shared.get(page);
+    if (shared === undefined) return;
+    this.shared.delete(page);
+    this.twins.delete(page);
+    if (this.holders.get(shared.master) === page) this.holders.delete(shared.master);
+  }
+
+  /** Before `page` becomes a copy of `master`: what another page of this space has stored there is in it. */
+  private meetTwin(page: number, master: Uint8Array): void {
+    const other = this.holders.get(master);
+    if (other === undefined) return;
+    const shared = this.shared.get(other)!;
+    this.writePageBack(other, shared);
+    shared.base = this.space.raw(other * PAGE_SIZE, PAGE_SIZE).slice();
+    this.twins.add(other).add(page);
+  }
+
+  /** The program's access has brought a page. */
+  accessed(): void {
+    this.accessesTwins = this.twins.size > 0;
+  }
+
+  /**
+   * Runs the core. Copies of one master do not see each other's stores, so only the one instruction whose access made a second copy runs
+   * with both.
+   */
+  run(budget: number): number {
+    const { core } = this.space;
+    if (this.twins.size === 0) return core.run(budget);
+    if (!this.accessesTwins) {
+      this.settle();
+      return core.run(budget);
+    }
+    const reason = core.step();
+    if (reason !== EXIT_PAGE_FAULT) this.settle();
+    return reason;
+  }
+
+  /** Leaves one copy of each master at most, with what was stored through all of them. */
+  private settle(): void {
+    const changed = new Set<Uint8Array>();
+    for (const page of this.twins) {
+      const shared = this.shared.get(page)!;
+      if (this.isDirty(page) && this.holders.get(shared.master) !== page) changed.add(shared.master);
+      this.writePageBack(page, shared);
+    }
+    for (const page of [...this.twins]) {
+      const shared = this.shared.get(page)!;
+      delete shared.base;
+      if (changed.has(shared.master) || this.holders.get(shared.master) !== page) this.forget(page);
+    }
+    this.twins.clear();
+    this.accessesTwins = false;
+  }
+
+  private isDirty(page: number): boolean {
+    return (this.space.pages[page]! & PAGE_DIRTY) !== 0 || this.hidden.get(page) === PAGE_DIRTY;
   }
 
   /** Whether a system call may see or change pages that this space has mapped shared. */
@@ -169,9 +240,7 @@ export class Paging {
     }
     this.gave(there);
     if (this.shared.size > 0) {
-      for (const page of [...this.shared.keys()]) {
-        if (page >= first && page < last) this.shared.delete(page);
-      }
+      for (const page of [...this.shared.keys()]) if (page >= first && page < last) this.unshare(page);
     }
   }
 
@@ -221,8 +290,8 @@ export class Paging {
       }
       const shared = this.shared.get(page);
       if (shared !== undefined) {
-        this.shared.delete(page);
-        this.shared.set(to + at, shared);
+        this.unshare(page);
+        this.share(to + at, shared);
       }
     }
     space.core.setPages(from, count, 0);
@@ -275,21 +344,32 @@ export class Paging {
   writeBack(first = 0, last = Infinity): void {
     if (!this.writesShared) return;
     for (const [page, shared] of this.shared) {
-      if (page < first || page >= last) continue;
-      if ((this.space.pages[page]! & PAGE_DIRTY) === 0 && this.hidden.get(page) !== PAGE_DIRTY) continue;
-      shared.master.set(this.space.raw(page * PAGE_SIZE, PAGE_SIZE));
-      shared.version = this.versions.bump(shared.backing, shared.index);
-      shared.backing.pageDirtied(shared.index);
-      shared.backingVersion = shared.backing.version;
-      if (this.hidden.has(page)) this.hidden.set(page, 0);
-      else this.space.core.clean(page, 1);
+      if (page >= first && page < last) this.writePageBack(page, shared);
     }
+  }
+
+  private writePageBack(page: number, shared: SharedPage): void {
+    if (!this.isDirty(page)) return;
+    const content = this.space.raw(page * PAGE_SIZE, PAGE_SIZE);
+    if (shared.base === undefined) {
+      shared.master.set(content);
+    } else {
+      merge(shared.master, content, shared.base);
+      shared.base = content.slice();
+    }
+    shared.version = this.versions.bump(shared.backing, shared.index);
+    shared.backing.pageDirtied(shared.index);
+    shared.backingVersion = shared.backing.version;
+    if (this.hidden.has(page)) this.hidden.set(page, 0);
+    else this.space.core.clean(page, 1);
   }
 
   /** When the address space ends. */
   release(): void {
     this.writeBack();
     this.shared.clear();
+    this.holders.clear();
+    this.twins.clear();
     this.hidden.clear();
     this.gave(this.resident);
   }
@@ -299,10 +379,7 @@ export class Paging {
     for (const [page, shared] of this.shared) {
       const version = this.versions.get(shared.backing, shared.index);
       if (version === shared.version && shared.backing.version === shared.backingVersion) continue;
-      this.space.core.setPages(page, 1, 0);
-      this.hidden.delete(page);
-      this.gave(1);
-      this.shared.delete(page);
+      this.forget(page);
     }
   }
 }

@@ -1,4 +1,4 @@
-/** Memory without a file that several address spaces map: MAP_SHARED | MAP_ANONYMOUS and System V segments. */
+/** Memory that several address spaces map: what has no file (MAP_SHARED | MAP_ANONYMOUS, System V segments), and what was changed. */
 
 import { PAGE_SIZE } from "../abi.ts";
 import type { Stat } from "../types.ts";
@@ -53,5 +53,26 @@ export class SharedMemory implements Backing {
       mtime: EPOCH,
       ctime: EPOCH,
     };
+  }
+}
+
+/** Counts how often a shared page was changed through some mapping. One for the machine. */
+export class SharedVersions {
+  static readonly transient = { counts: () => new WeakMap() };
+  private readonly counts = new WeakMap<Backing, Map<number, number>>();
+
+  get(backing: Backing, index: number): number {
+    return this.counts.get(backing)?.get(index) ?? 0;
+  }
+
+  bump(backing: Backing, index: number): number {
+    let pages = this.counts.get(backing);
+    if (pages === undefined) {
+      pages = new Map();
+      this.counts.set(backing, pages);
+    }
+    const version = (pages.get(index) ?? 0) + 1;
+    pages.set(index, version);
+    return version;
   }
 }
