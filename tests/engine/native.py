@@ -71,7 +71,7 @@ class Cpu(ctypes.Structure):
         ("exit_access", ctypes.c_uint32),
         ("reserved2", ctypes.c_uint32),
         ("instructions", ctypes.c_uint64),
-        ("reserved3", ctypes.c_uint64),
+        ("selectors", ctypes.c_uint16 * 4),
     ]
 
 

@@ -256,7 +256,7 @@ EXITS = {
     "hlt": ("f4", native.EXIT_GENERAL_PROTECTION, 0),
     "in": ("ec", native.EXIT_GENERAL_PROTECTION, 0),
     "xgetbv": ("0f01d0", native.EXIT_INVALID_OPCODE, 0),
-    "far jump": ("ff2f", native.EXIT_UNIMPLEMENTED, 0),
+    "far jump to no segment": ("ff2f", native.EXIT_GENERAL_PROTECTION, 0),
 }
 
 

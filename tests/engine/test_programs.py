@@ -65,6 +65,9 @@ def in_engine(*command: str, stdin: str = "", options: tuple[str, ...] = ()) -> 
         *("forks", "handlers", "threads", "memory", "clocks", "ipc", "floats", "proc", "sched", "mqueues"),
         "messages",
         "aliases",
+        "segments",
+        "wild",
+        "traps",
     ],
 )
 def test_program_behaves_as_on_the_host(name: str, linking: str, tmp_path: Path) -> None:

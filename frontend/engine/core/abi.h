@@ -103,7 +103,7 @@ struct alignas(16) Cpu {
   u32 exit_access;    // 584
   u32 reserved2;
   u64 instructions;   // 592  executed by this thread
-  u64 reserved3;      // 600
+  u16 selectors[4];   // 600  es, ds, fs, gs; cs and ss are always Linux's
 };
 static_assert(offsetof(Cpu, rip) == 128 && offsetof(Cpu, xmm) == 160 && offsetof(Cpu, st) == 416);
 static_assert(offsetof(Cpu, mxcsr) == 568 && offsetof(Cpu, instructions) == 592 && sizeof(Cpu) == 608);

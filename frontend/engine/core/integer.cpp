@@ -116,10 +116,6 @@ bool xlat(Cpu& cpu, const Insn& insn) {
   return true;
 }
 
-bool is_segment(const Insn& insn) {
-  return insn.operands[0].kind == OperandKind::Segment || insn.operands[1].kind == OperandKind::Segment;
-}
-
 Handler arithmetic_handler(const Insn& insn) {
   switch (insn.mnemonic) {
     case Mnemonic::Add: return binary<add_sized>;
@@ -135,7 +131,7 @@ Handler arithmetic_handler(const Insn& insn) {
     case Mnemonic::Dec: return unary<dec_sized>;
     case Mnemonic::Neg: return unary<neg_sized>;
     case Mnemonic::Not: return unary<not_sized>;
-    case Mnemonic::Mov: return is_segment(insn) ? nullptr : move;
+    case Mnemonic::Mov:
     case Mnemonic::Movzx:
     case Mnemonic::Movnti: return move;
     case Mnemonic::Movsx:
@@ -154,8 +150,9 @@ Handler arithmetic_handler(const Insn& insn) {
 }  // namespace
 
 Handler integer_handler(const Insn& insn) {
-  constexpr Handler (*units[])(const Insn&) = {arithmetic_handler, multiply_handler, shift_handler,  bit_handler,
-                                               exchange_handler,   stack_handler,    repeat_handler, system_handler};
+  // segments first: they are operands of instructions that the others have, too
+  constexpr Handler (*units[])(const Insn&) = {segment_handler, arithmetic_handler, multiply_handler, shift_handler, bit_handler,
+                                               exchange_handler, stack_handler, repeat_handler, system_handler};
   for (const auto unit : units)
     if (const Handler handler = unit(insn)) return handler;
   return nullptr;

@@ -8,6 +8,7 @@ Handler shift_handler(const Insn&);
 Handler bit_handler(const Insn&);
 Handler exchange_handler(const Insn&);
 Handler stack_handler(const Insn&);
+Handler segment_handler(const Insn&);
 Handler repeat_handler(const Insn&);
 Handler system_handler(const Insn&);
 
@@ -33,6 +34,12 @@ inline bool write_with_flags(Cpu& cpu, const Insn& insn, const Operand& operand,
 inline void change_flags(u32 mask, u32 value) {
   g.lazy.a = (arithmetic_flags() & ~mask) | (value & mask);
   g.lazy.kind = KIND_EXPLICIT;
+}
+/// As popf and iret do it for a program: IF and IOPL stay.
+inline void set_flags_as_program(u64 value, u32 size) {
+  constexpr u64 low = kArithmeticFlags | FLAG_T | FLAG_D;
+  const u64 mask = size == 2 ? low : low | FLAG_AC | FLAG_ID;
+  unpack_flags((pack_flags() & ~mask) | (value & mask));
 }
 inline void explicit_flags(u32 flags) {
   g.lazy.a = flags;

@@ -1,20 +1,7 @@
-/// push, pop, pushf, popf, enter, leave in all widths, and the segment registers, which hold what Linux gives a 64-bit process.
+/// push, pop, pushf, popf, enter, leave in all widths; rare branches.
 #include "integer.h"
 
 namespace {
-
-constexpr u64 kCodeSegment = 0x33, kStackSegment = 0x2b;
-
-u64 segment_value(u32 number) { return number == 1 ? kCodeSegment : number == 2 ? kStackSegment : 0; }
-
-/// Null and Linux's flat segments may be loaded, and change nothing.
-bool load_segment(Cpu& cpu, u32 number, u64 selector) {
-  const u16 value = static_cast<u16>(selector);
-  const bool null = value < 4;
-  if (number == 1) return raise(cpu, EXIT_INVALID_OPCODE);
-  if ((null && number != 2) || (value | 3) == kStackSegment) return true;
-  return raise(cpu, EXIT_GENERAL_PROTECTION);
-}
 
 u64& rsp(Cpu& cpu) { return cpu.gpr[4]; }
 
@@ -27,8 +14,7 @@ bool push_value(Cpu& cpu, u32 size, u64 value) {
 bool push(Cpu& cpu, const Insn& insn) {
   const Operand& from = insn.operands[0];
   u64 value;
-  if (from.kind == OperandKind::Segment) value = segment_value(from.reg);
-  else if (from.kind == OperandKind::Immediate) value = insn.immediate;
+  if (from.kind == OperandKind::Immediate) value = insn.immediate;
   else if (!read_operand(cpu, insn, from, value)) return false;
   return push_value(cpu, insn.operand_size, value);
 }
@@ -40,9 +26,9 @@ bool pop(Cpu& cpu, const Insn& insn) {
   if (!load(cpu, rsp(cpu), &value, size)) return false;
   // the address of a memory operand is that after rsp has moved
   rsp(cpu) += size;
-  const bool done = into.kind == OperandKind::Segment ? load_segment(cpu, into.reg, value) : write_operand(cpu, insn, into, value);
-  if (!done) rsp(cpu) -= size;
-  return done;
+  if (write_operand(cpu, insn, into, value)) return true;
+  rsp(cpu) -= size;
+  return false;
 }
 
 bool pushf(Cpu& cpu, const Insn& insn) { return push_value(cpu, insn.operand_size, pack_flags()); }
@@ -51,9 +37,7 @@ bool popf(Cpu& cpu, const Insn& insn) {
   u64 value = 0;
   if (!load(cpu, rsp(cpu), &value, insn.operand_size)) return false;
   rsp(cpu) += insn.operand_size;
-  constexpr u64 low = kArithmeticFlags | FLAG_T | FLAG_D;
-  const u64 mask = insn.operand_size == 2 ? low : low | FLAG_AC | FLAG_ID;
-  unpack_flags((pack_flags() & ~mask) | (value & mask));
+  set_flags_as_program(value, insn.operand_size);
   return true;
 }
 
@@ -80,10 +64,28 @@ bool enter(Cpu& cpu, const Insn& insn) {
   return true;
 }
 
-/// jmp and call through memory, where the interpreter has no step for the address. rip is behind the instruction.
+/// Whether a relative branch is taken; counts as the loops do.
+bool is_taken(Cpu& cpu, const Insn& insn) {
+  if (insn.mnemonic == Mnemonic::Jmp || insn.mnemonic == Mnemonic::Call) return true;
+  if (insn.mnemonic == Mnemonic::Jcc) return condition(insn.condition);
+  u64& rcx = cpu.gpr[1];
+  const u64 mask = insn.prefixes & PREFIX_ADDRESS32 ? 0xffffffff : ~u64{0};
+  if (insn.mnemonic == Mnemonic::Jrcxz) return (rcx & mask) == 0;
+  rcx = (rcx - 1) & mask;
+  if (rcx == 0 || insn.mnemonic == Mnemonic::Loop) return rcx != 0;
+  return ((arithmetic_flags() & FLAG_Z) != 0) == (insn.mnemonic == Mnemonic::Loope);
+}
+
+/// Branches for which the interpreter has no step: jmp and call through a rare form of address, and relative ones to where no program can be.
+/// rip is behind the instruction.
 bool branch(Cpu& cpu, const Insn& insn) {
   u64 target;
-  if (!read_operand(cpu, insn, insn.operands[0], target)) return false;
+  if (insn.operands[0].kind == OperandKind::Relative) {
+    if (!is_taken(cpu, insn)) return true;
+    target = cpu.rip + insn.immediate;
+  } else if (!read_operand(cpu, insn, insn.operands[0], target)) {
+    return false;
+  }
   if (insn.mnemonic == Mnemonic::Call && !push_value(cpu, 8, cpu.rip)) return false;
   cpu.rip = target;
   return true;
@@ -99,13 +101,6 @@ bool leave(Cpu& cpu, const Insn& insn) {
   return true;
 }
 
-bool move_segment(Cpu& cpu, const Insn& insn) {
-  const Operand &into = insn.operands[0], &from = insn.operands[1];
-  if (from.kind == OperandKind::Segment) return write_operand(cpu, insn, into, segment_value(from.reg));
-  u64 value;
-  return read_operand(cpu, insn, from, value) && load_segment(cpu, into.reg, value);
-}
-
 }  // namespace
 
 Handler stack_handler(const Insn& insn) {
@@ -116,9 +111,13 @@ Handler stack_handler(const Insn& insn) {
     case Mnemonic::Popf: return popf;
     case Mnemonic::Enter: return enter;
     case Mnemonic::Leave: return leave;
+    case Mnemonic::Jcc:
+    case Mnemonic::Loopne:
+    case Mnemonic::Loope:
+    case Mnemonic::Loop:
+    case Mnemonic::Jrcxz:
     case Mnemonic::Jmp:
     case Mnemonic::Call: return branch;
-    case Mnemonic::Mov: return move_segment;
     default: return nullptr;
   }
 }

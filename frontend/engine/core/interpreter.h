@@ -5,7 +5,9 @@
 using Handler = bool (*)(Cpu&, const Insn&);
 
 /// Each unit answers with its handler, or nullptr. Control flow is the interpreter's own.
-Handler integer_handler(const Insn&);  // integer.cpp, strings.cpp, system.cpp
+Handler integer_handler(const Insn&);  // integer.cpp, segments.cpp, strings.cpp, system.cpp
+/// Whether a segment register is written, and with it perhaps the base of FS or GS.
+bool changes_segments(const Insn&);
 Handler sse_handler(const Insn&);      // sse*.cpp: XMM registers
 Handler mmx_handler(const Insn&);      // mmx.cpp
 Handler x87_handler(const Insn&);      // x87*.cpp, with fxsave, fxrstor, ldmxcsr, stmxcsr

@@ -152,9 +152,9 @@ u8* the_pages() { return page_table(); }
 u32 helper_execute() { return table_index(&execute_held); }
 u32 helper_condition() { return table_index(&condition_slowly); }
 
-/// Whether what the translator takes for granted, MXCSR's modes and TF, may be otherwise afterwards.
+/// Whether what the translator takes for granted, MXCSR's modes, TF and the segments' bases, may be otherwise afterwards.
 static bool changes_modes(const Insn& insn) {
-  return insn.mnemonic == Mnemonic::Popf || insn.mnemonic == Mnemonic::Ldmxcsr || insn.mnemonic == Mnemonic::Fxrstor;
+  return changes_segments(insn) || insn.mnemonic == Mnemonic::Popf || insn.mnemonic == Mnemonic::Ldmxcsr || insn.mnemonic == Mnemonic::Fxrstor;
 }
 
 bool is_control(const Insn& insn) {

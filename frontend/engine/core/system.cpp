@@ -99,32 +99,6 @@ bool rdtscp(Cpu& cpu, const Insn& insn) {
 
 bool clflush(Cpu& cpu, const Insn& insn) { return prepare_load(effective_address(cpu, insn), 1); }
 
-/// The segments that Linux has for user mode: 32-bit code, data, 64-bit code.
-bool user_segment(u64 selector, bool& code) {
-  const u16 number = static_cast<u16>(selector) & ~3u;
-  code = number != 0x28;
-  return number == 0x20 || number == 0x28 || number == 0x30;
-}
-
-enum class Ask { Read, Write, Rights, Limit };
-
-template <Ask ask>
-bool segment(Cpu& cpu, const Insn& insn) {
-  const bool two = ask == Ask::Rights || ask == Ask::Limit;
-  u64 selector;
-  if (!read_operand(cpu, insn, insn.operands[two ? 1 : 0], selector)) return false;
-  bool code;
-  bool valid = user_segment(selector, code);
-  if (ask == Ask::Write) valid = valid && !code;
-  if (valid && ask == Ask::Limit) write_operand(cpu, insn, insn.operands[0], 0xffffffff);
-  if (valid && ask == Ask::Rights) {
-    const u64 rights = !code ? 0xcff300 : (selector & ~3u) == 0x30 ? 0xaffb00 : 0xcffb00;
-    write_operand(cpu, insn, insn.operands[0], rights);
-  }
-  change_flags(FLAG_Z, valid ? FLAG_Z : 0);
-  return true;
-}
-
 }  // namespace
 
 Handler system_handler(const Insn& insn) {
@@ -146,10 +120,6 @@ Handler system_handler(const Insn& insn) {
     case Mnemonic::Mfence:
     case Mnemonic::Sfence: return nothing;
     case Mnemonic::Clflush: return clflush;
-    case Mnemonic::Verr: return segment<Ask::Read>;
-    case Mnemonic::Verw: return segment<Ask::Write>;
-    case Mnemonic::Lar: return segment<Ask::Rights>;
-    case Mnemonic::Lsl: return segment<Ask::Limit>;
     // as with UMIP; an interrupt that no program may ask for
     case Mnemonic::Sldt:
     case Mnemonic::Str:

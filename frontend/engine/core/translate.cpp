@@ -25,6 +25,25 @@ Handler handler_of(const Insn& insn) {
   return handler;
 }
 
+/// Whether what comes next is not simply behind it.
+bool leaves(Mnemonic mnemonic) {
+  switch (mnemonic) {
+    case Mnemonic::Popf:
+    case Mnemonic::Jcc:
+    case Mnemonic::Loopne:
+    case Mnemonic::Loope:
+    case Mnemonic::Loop:
+    case Mnemonic::Jrcxz:
+    case Mnemonic::Jmp:
+    case Mnemonic::Call:
+    case Mnemonic::Jmpf:
+    case Mnemonic::Callf:
+    case Mnemonic::Retf:
+    case Mnemonic::Iret: return true;
+    default: return false;
+  }
+}
+
 void set_generic(Builder& build, Op& op, const Insn& insn) {
   const Handler handler = handler_of(insn);
   if (handler == nullptr) {
@@ -36,8 +55,7 @@ void set_generic(Builder& build, Op& op, const Insn& insn) {
   generic->handler = handler;
   generic->rip = build.rip;
   generic->insn = insn;
-  const bool leaves = insn.mnemonic == Mnemonic::Popf || insn.mnemonic == Mnemonic::Jmp || insn.mnemonic == Mnemonic::Call;
-  op.code = leaves ? OP_GENERIC_LEAVE : OP_GENERIC;
+  op.code = leaves(insn.mnemonic) ? OP_GENERIC_LEAVE : OP_GENERIC;
   op.immediate = offset_of(generic);
 }
 
@@ -52,8 +70,8 @@ bool end_block(Builder& build, Op& op, const Insn& insn) {
   const u64 target = next + insn.immediate;
   const Operand& a = insn.operands[0];
   const auto trap = [&](Exit exit) { op.code = OP_TRAP, op.immediate = exit, build.count++; };
-  // the places of branches are 32 bits wide; what is beyond can't be fetched anyway
-  const bool far = target >> 32 || next >> 32;
+  // the places of branches are 32 bits wide; what is beyond can't be fetched anyway: generic
+  if (a.kind == OperandKind::Relative && target >> 32) return false;
   switch (insn.mnemonic) {
     case Mnemonic::Jcc:
       if (build.count > 0) {
@@ -106,7 +124,6 @@ bool end_block(Builder& build, Op& op, const Insn& insn) {
     case Mnemonic::Ud2: op.code = OP_INVALID; build.count++; return true;
     default: return false;
   }
-  if (far) op.code = OP_UNIMPLEMENTED, op.immediate = static_cast<u64>(insn.mnemonic);
   build.count++;
   add_branch(build, target, next);
   return true;

@@ -32,11 +32,15 @@ export const CPU_RIP = 128;
 export const CPU_RFLAGS = 136;
 export const CPU_FS_BASE = 144;
 export const CPU_GS_BASE = 152;
+export const CPU_FPU_CONTROL = 544;
+export const CPU_FPU_STATUS = 546;
 export const CPU_MXCSR = 568;
 export const CPU_EXIT_REASON = 572;
 export const CPU_EXIT_ADDRESS = 576;
 export const CPU_EXIT_ACCESS = 584;
 export const CPU_INSTRUCTIONS = 592;
+/** 16 bits each: es, ds, fs, gs. */
+export const CPU_SELECTORS = 600;
 export const CPU_SIZE = 608;
 
 /** What an instance of the core exports. Addresses named `pointer` are wasm addresses, others are the guest's. */

@@ -12,14 +12,20 @@ import {
   EXIT_TRAP,
   EXIT_UNIMPLEMENTED,
   GUEST_END,
+  PAGE_EXEC,
+  PAGE_WRITABLE,
 } from "./abi.ts";
 import { E, Errno } from "./errno.ts";
 import { EngineError } from "./kernel.ts";
 import { FAULT_BUS, FAULT_OK, SEGV_MAPERR } from "./memory/maps.ts";
-import { RSP } from "./registers.ts";
+import { RIP, RSP } from "./registers.ts";
 import {
   BUS_ADRERR,
+  FPE_FLTDIV,
   FPE_FLTINV,
+  FPE_FLTOVF,
+  FPE_FLTRES,
+  FPE_FLTUND,
   FPE_INTDIV,
   ILL_ILLOPN,
   SI_KERNEL,
@@ -40,7 +46,8 @@ function pageFault(thread: Thread): boolean {
   const address = maps.space.exitAddress();
   const access = maps.space.exitAccess();
   if (address >= BigInt(GUEST_END)) {
-    forceSignal(thread, { signal: SIGSEGV, code: SEGV_MAPERR, address }, access);
+    notePageFault(thread, address, access);
+    forceSignal(thread, { signal: SIGSEGV, code: SEGV_MAPERR, address });
     return true;
   }
   let outcome: number;
@@ -59,16 +66,61 @@ function pageFault(thread: Thread): boolean {
     return true;
   }
   process.kernel.faults += 1;
-  if (outcome === FAULT_OK) process.usage.minorFaults += 1;
-  else if (outcome === FAULT_BUS) forceSignal(thread, { signal: SIGBUS, code: BUS_ADRERR, address }, access);
-  else forceSignal(thread, { signal: SIGSEGV, code: outcome, address }, access);
+  if (outcome === FAULT_OK) {
+    process.usage.minorFaults += 1;
+    return true;
+  }
+  notePageFault(thread, address, access);
+  if (outcome === FAULT_BUS) forceSignal(thread, { signal: SIGBUS, code: BUS_ADRERR, address });
+  else forceSignal(thread, { signal: SIGSEGV, code: outcome, address });
   return true;
+}
+
+/** Intel's error code of a page fault: present, write, user, fetch. The kernel's half of the addresses counts as present. */
+function notePageFault(thread: Thread, address: bigint, access: number): void {
+  const { fault, maps } = thread;
+  const page = Number(address >> 12n);
+  const present = address >> 63n === 1n || (page < 1 << 20 && maps.space.pages[page] !== 0);
+  fault.trap = VECTOR_PAGE_FAULT;
+  fault.error = 4 | (present ? 1 : 0) | (access === PAGE_WRITABLE ? 2 : 0) | (access === PAGE_EXEC ? 16 : 0);
+  fault.address = address;
+}
+
+/** Vectors. Only a general protection has an error code, the selector. */
+const VECTORS = new Map([
+  [EXIT_DIVIDE_ERROR, 0],
+  [EXIT_TRAP, 1],
+  [EXIT_BREAKPOINT, 3],
+  [EXIT_INVALID_OPCODE, 6],
+  [EXIT_GENERAL_PROTECTION, 13],
+  [EXIT_FPU_ERROR, 16],
+  [EXIT_SIMD_ERROR, 19],
+]);
+const VECTOR_PAGE_FAULT = 14;
+
+/** FPE_* for the first of the exceptions that are not masked, as Linux orders them. */
+function floatingCode(thread: Thread, reason: number): number {
+  const { registers } = thread;
+  const exceptions =
+    reason === EXIT_SIMD_ERROR
+      ? registers.mxcsr & ~(registers.mxcsr >>> 7)
+      : registers.fpuStatus & ~registers.fpuControl;
+  if ((exceptions & 1) !== 0) return FPE_FLTINV;
+  if ((exceptions & 4) !== 0) return FPE_FLTDIV;
+  if ((exceptions & 8) !== 0) return FPE_FLTOVF;
+  if ((exceptions & 0x12) !== 0) return FPE_FLTUND;
+  return FPE_FLTRES;
 }
 
 /** `reason` is an EXIT_*. False: the thread can't go on now. */
 export function handleExit(thread: Thread, reason: number): boolean {
   const { registers } = thread;
-  const address = BigInt(registers.rip);
+  const address = registers.getBig(RIP);
+  const vector = VECTORS.get(reason);
+  if (vector !== undefined) {
+    thread.fault.trap = vector;
+    thread.fault.error = reason === EXIT_GENERAL_PROTECTION ? thread.maps.space.exitAccess() : 0;
+  }
   switch (reason) {
     case EXIT_PAGE_FAULT:
       return pageFault(thread);
@@ -80,7 +132,7 @@ export function handleExit(thread: Thread, reason: number): boolean {
       return true;
     case EXIT_FPU_ERROR:
     case EXIT_SIMD_ERROR:
-      forceSignal(thread, { signal: SIGFPE, code: FPE_FLTINV, address });
+      forceSignal(thread, { signal: SIGFPE, code: floatingCode(thread, reason), address });
       return true;
     case EXIT_BREAKPOINT:
       forceSignal(thread, { signal: SIGTRAP, code: SI_KERNEL });

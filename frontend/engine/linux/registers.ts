@@ -1,6 +1,15 @@
 /** The registers of a processor (`Cpu` of core/abi.h), wherever it lies at the moment. */
 
-import { CPU_FS_BASE, CPU_GS_BASE, CPU_RFLAGS, CPU_RIP } from "./abi.ts";
+import {
+  CPU_FPU_CONTROL,
+  CPU_FPU_STATUS,
+  CPU_FS_BASE,
+  CPU_GS_BASE,
+  CPU_MXCSR,
+  CPU_RFLAGS,
+  CPU_RIP,
+  CPU_SELECTORS,
+} from "./abi.ts";
 
 export const RAX = 0;
 export const RCX = 1;
@@ -14,6 +23,8 @@ export const R8 = 8;
 export const R9 = 9;
 export const R10 = 10;
 export const R11 = 11;
+/** Behind the general registers in `Cpu`: all its bits, for `getBig`. */
+export const RIP = 16;
 
 /** Valid until the memory of the address space grows or another thread is loaded. */
 export class Registers {
@@ -61,12 +72,26 @@ export class Registers {
     this.view.setBigUint64(this.base + CPU_RFLAGS, BigInt(value >>> 0), true);
   }
 
+  get mxcsr(): number {
+    return this.view.getUint32(this.base + CPU_MXCSR, true);
+  }
+
+  get fpuControl(): number {
+    return this.view.getUint16(this.base + CPU_FPU_CONTROL, true);
+  }
+
+  get fpuStatus(): number {
+    return this.view.getUint16(this.base + CPU_FPU_STATUS, true);
+  }
+
   get fsBase(): bigint {
     return this.view.getBigUint64(this.base + CPU_FS_BASE, true);
   }
 
+  /** The selector becomes null, as by arch_prctl. */
   set fsBase(value: bigint) {
     this.view.setBigUint64(this.base + CPU_FS_BASE, value, true);
+    this.view.setUint16(this.base + CPU_SELECTORS + 4, 0, true);
   }
 
   get gsBase(): bigint {
@@ -75,5 +100,6 @@ export class Registers {
 
   set gsBase(value: bigint) {
     this.view.setBigUint64(this.base + CPU_GS_BASE, value, true);
+    this.view.setUint16(this.base + CPU_SELECTORS + 6, 0, true);
   }
 }

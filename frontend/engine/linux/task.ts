@@ -40,6 +40,8 @@ export class Thread implements Task, Waiter {
   /** The mask that comes back when the call that changed it ends. */
   savedMask: bigint | undefined;
   readonly pending = new PendingSignals();
+  /** What the processor said at its last fault: vector, error code, and the address if it was a page fault. */
+  readonly fault = { trap: 0, error: 0, address: 0n };
   alternateStack: AlternateStack = { address: 0, size: 0, flags: 2 };
   /** Written with 0 and woken as a futex when the thread ends; 0: nothing. */
   clearChildTid = 0;

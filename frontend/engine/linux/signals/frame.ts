@@ -2,7 +2,7 @@
 
 import { GUEST_END } from "../abi.ts";
 import { Errno } from "../errno.ts";
-import { R10, R11, R8, R9, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP } from "../registers.ts";
+import { R10, R11, R8, R9, RAX, RBP, RBX, RCX, RDI, RDX, RIP, RSI, RSP } from "../registers.ts";
 import type { Thread } from "../task.ts";
 import { Block } from "../wait.ts";
 import {
@@ -87,13 +87,15 @@ export function pushFrame(thread: Thread, info: SignalInfo, action: Action, mask
   view.setUint32(STACK + 8, (alternateStack.flags | (onStack ? SS_ONSTACK : 0)) >>> 0, true);
   put(STACK + 16, BigInt(alternateStack.size));
   REGISTERS.forEach((register, index) => put(CONTEXT + index * 8, registers.getBig(register)));
-  put(RIP_AT, BigInt(registers.rip));
+  put(RIP_AT, registers.getBig(RIP));
   put(FLAGS_AT, BigInt(registers.rflags));
   put(SEGMENTS_AT, USER_CS | (USER_SS << 48n));
   put(FPSTATE_AT, BigInt(fpu));
   put(MASK_AT, mask);
+  put(CONTEXT + 152, BigInt(thread.fault.error));
+  put(CONTEXT + 160, BigInt(thread.fault.trap));
   put(CONTEXT + 168, mask);
-  put(CONTEXT + 176, info.address ?? 0n);
+  put(CONTEXT + 176, thread.fault.address);
   frame.set(encodeInfo(info), INFO_AT);
   if ((alternateStack.flags & SS_AUTODISARM) !== 0) {
     thread.alternateStack = { address: 0, size: 0, flags: SS_DISABLE };

@@ -1,9 +1,9 @@
 /** Sending signals: what is dropped, who is woken, and stopping and continuing. */
 
-import { GUEST_END, PAGE_WRITABLE } from "../abi.ts";
+import { GUEST_END } from "../abi.ts";
 import { notifyParent } from "../exit.ts";
 import type { ThreadGroup } from "../process.ts";
-import { RSP } from "../registers.ts";
+import { RIP, RSP } from "../registers.ts";
 import type { Thread } from "../task.ts";
 import {
   bit,
@@ -99,17 +99,17 @@ export function sendToThread(thread: Thread, info: SignalInfo): void {
 }
 
 /** A fault of the thread itself: blocking or ignoring it does not help. */
-export function forceSignal(thread: Thread, info: SignalInfo, access = 0): void {
+export function forceSignal(thread: Thread, info: SignalInfo): void {
   const { process } = thread;
   const action = process.action(info.signal);
   const blocked = (thread.mask & bit(info.signal)) !== 0n;
   if (blocked || action.handler === SIG_IGN) action.handler = SIG_DFL;
   thread.mask &= ~bit(info.signal);
-  if (action.handler === SIG_DFL && info.signal === SIGSEGV) describeFault(thread, info, access);
+  if (action.handler === SIG_DFL && info.signal === SIGSEGV) describeFault(thread, info);
   thread.pending.add({ ...info, forced: true });
 }
 
-function describeFault(thread: Thread, info: SignalInfo, access: number): void {
+function describeFault(thread: Thread, info: SignalInfo): void {
   const { registers, maps, process } = thread;
   const { rip } = registers;
   const area = rip < GUEST_END ? maps.areas.find(rip) : undefined;
@@ -117,9 +117,8 @@ function describeFault(thread: Thread, info: SignalInfo, access: number): void {
     area === undefined || area.name === ""
       ? ""
       : ` in ${area.name.slice(area.name.lastIndexOf("/") + 1)}[${area.start.toString(16)}+${(area.end - area.start).toString(16)}]`;
-  const error = 4 | (access === PAGE_WRITABLE ? 2 : 0) | (info.code === 2 ? 1 : 0);
   process.kernel.log(
-    `${thread.name}[${process.pid}]: segfault at ${(info.address ?? 0n).toString(16)} ip ${rip.toString(16).padStart(16, "0")} ` +
-      `sp ${registers.get(RSP).toString(16).padStart(16, "0")} error ${error}${where}`,
+    `${thread.name}[${process.pid}]: segfault at ${(info.address ?? 0n).toString(16)} ip ${registers.getBig(RIP).toString(16).padStart(16, "0")} ` +
+      `sp ${registers.get(RSP).toString(16).padStart(16, "0")} error ${thread.fault.error.toString(16)}${where}`,
   );
 }
