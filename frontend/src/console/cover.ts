@@ -12,6 +12,8 @@ const PHASES: Record<string, string> = {
   memory: "Fetching the machine's memory…",
 };
 
+const FROM_DISK = "Its programs cannot go on, but its files are all there: start it from its disk.";
+
 /** Below this a total counts chunks, not bytes: no memory is so small. */
 const LEAST_BYTES = 65536;
 
@@ -26,9 +28,16 @@ export class Cover {
       byId("cover-loading").hidden = true;
       byId("cover-error").hidden = false;
       setText(byId("error-title"), title(view));
-      setText(byId("error-text"), view.failure.message);
-      setText(byId("error-retry"), view.machine === "error" ? "Start again from the last save" : "Try again");
-      if (cover.hidden) byId("error-retry").focus();
+      const boots = view.failure.retry === "boot";
+      setText(byId("error-text"), boots ? `${view.failure.message} ${FROM_DISK}` : view.failure.message);
+      const retry = byId("error-retry");
+      const boot = byId("error-boot");
+      setText(retry, view.machine === "error" ? "Start again from the last save" : "Try again");
+      // What stopped by itself may do so again: its disk is the way out.
+      boot.hidden = !boots && view.machine !== "error";
+      retry.hidden = boots;
+      boot.classList.toggle("button-primary", boots);
+      if (cover.hidden) (boots ? boot : retry).focus();
       cover.hidden = false;
       return;
     }
@@ -78,5 +87,6 @@ export class Cover {
 
 function title(view: SessionView): string {
   if (view.machine === "stopped-on-disk") return "The machine is waiting for its disk";
+  if (view.failure?.retry === "boot") return "What was running cannot be resumed";
   return view.machine === "loading" ? "The machine could not be started" : "The machine stopped";
 }

@@ -65,6 +65,13 @@ export class FakeMachine extends Emitter<ClientEvents> implements MachineClient 
     this.become("running");
   }
 
+  async restart(): Promise<void> {
+    this.calls.push("restart");
+    this.become("loading");
+    await Promise.resolve();
+    this.become("running");
+  }
+
   async retryDisk(): Promise<void> {
     this.calls.push("retryDisk");
     this.become("running");

@@ -12,6 +12,9 @@ const ENTER = 13;
 /** Ctrl+L: shells and full-screen programs draw themselves anew. */
 const REDRAW = 12;
 
+/** Ends a program's own screen, mouse reports and the like, keeps what is to be read: DECSTR and what xterm's users add to it. */
+const CALM = new TextEncoder().encode("\x1b[?1047l\x1b[!p\x1b[?1000;1002;1003;1006;2004l\r\n");
+
 export interface MachineRunEvents {
   changed(): void;
   /** What is about to be loaded. */
@@ -65,8 +68,8 @@ export class MachineRun {
     return this.machine;
   }
 
-  /** Loads the machine as it was last saved and runs it. Failures end up in `failure`. */
-  async start(): Promise<void> {
+  /** Loads the machine as it was last saved and runs it, or boots its disk. Failures end up in `failure`. */
+  async start(coldBoot = false): Promise<void> {
     const { phases, terminals } = this.options;
     const run = ++this.current;
     this.failure = undefined;
@@ -90,6 +93,7 @@ export class MachineRun {
         descriptor,
         worker,
         locate: locateAhead(descriptor, (request) => this.options.api.locate(descriptor.locate_url, request)),
+        coldBoot,
       });
       this.machine = machine;
       this.listen(machine);
@@ -113,10 +117,23 @@ export class MachineRun {
       if (run !== this.current) return;
       worker.terminate();
       this.loading = undefined;
-      this.failure = { message: describe(error), retry: "start" };
+      this.failure = { message: describe(error), retry: isNotResumable(error) ? "boot" : "start" };
     }
     this.events.changed();
     terminals.fit();
+  }
+
+  /** As switching it off and on. Throws `Expected` when there is no machine that could be. */
+  async restart(): Promise<void> {
+    const machine = this.usable;
+    if (!machine) throw new Expected("not_started", "The machine has not started yet.");
+    // It may stand still; what its programs have made of the screens is over.
+    for (let n = 0; n < machine.terminals; n++) this.events.output(CALM, n);
+    this.events.output(new TextEncoder().encode("The machine is switched off and on again.\r\n"), 0);
+    this.blank.clear();
+    this.followBoot(machine);
+    this.events.changed();
+    await machine.restart();
   }
 
   /** The person looks at this terminal: what runs there is asked to draw itself if nobody knows how it looks. */
@@ -262,6 +279,12 @@ export class MachineRun {
       this.events.changed();
     });
   }
+}
+
+/** The memory that was saved is not for this version, or damaged: trying again would not help. */
+function isNotResumable(error: unknown): boolean {
+  const code = error instanceof Error && "code" in error ? error.code : undefined;
+  return code === "state_version" || code === "bad_state" || code === "memory_size";
 }
 
 /** How many consoles a machine has. */

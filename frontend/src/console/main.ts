@@ -19,6 +19,7 @@ import { JournalLine, showNote } from "./journal-status";
 import { Phases } from "./phases";
 import { loadPreferences, storePreferences } from "./preferences";
 import { recover, type Recovered } from "./recovery-dialog";
+import { RestartDialog } from "./restart-dialog";
 import { SaveDialog } from "./save-dialog";
 import { Screen } from "./screen";
 import { Session } from "./session";
@@ -169,6 +170,11 @@ async function openConsole(): Promise<void> {
     cover.restart();
     void session.retry();
   });
+  byId("error-boot").addEventListener("click", () => {
+    cover.restart();
+    void session.bootFromDisk();
+  });
+  new RestartDialog(session, byId<HTMLDialogElement>("more-dialog"));
   byId("pause").addEventListener("click", () => {
     void (session.view.machine === "paused" ? session.resume() : session.pause());
   });

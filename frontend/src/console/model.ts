@@ -64,6 +64,8 @@ export interface SessionOptions {
     descriptor: Awaited<ReturnType<Api["open"]>>;
     worker: Worker;
     locate: (request: Parameters<Api["locate"]>[1]) => ReturnType<Api["locate"]>;
+    /** The memory stays where it is: the machine boots from its disk. */
+    coldBoot: boolean;
   }) => MachineClient;
   /** Base64 picture of what the person sees. */
   takePicture: () => Promise<string | null>;
@@ -106,8 +108,11 @@ export interface SavingView {
 
 export interface Failure {
   message: string;
-  /** What "Try again" does: the failed disk reads, or everything from the last save. */
-  retry: "disk" | "start";
+  /**
+   * What may help: the failed disk reads once more, everything from the last save once more, or booting the disk of the last save, whose
+   * memory cannot be resumed.
+   */
+  retry: "disk" | "start" | "boot";
 }
 
 /** Everything that the page shows about a session. */

@@ -91,8 +91,9 @@ function makeSession(): Session {
     timing: { requestMs: 100, backoffFirstMs: 4, backoffMostMs: 8, askMs: 5 },
     startWorker: () =>
       ({ terminate: () => undefined, addEventListener: () => undefined }) as unknown as Worker,
-    startMachine: () => {
+    startMachine: ({ coldBoot }) => {
       const machine = new FakeMachine();
+      if (coldBoot) machine.started = { resumed: false, extra: false };
       machine.parent = snapshot;
       prepare(machine);
       machines.push(machine);
@@ -250,6 +251,47 @@ describe("starting", () => {
     });
     await session.retry();
     expect(session.view.state).toBe("running");
+  });
+});
+
+describe("a machine that cannot be resumed", () => {
+  it("boots from its disk", async () => {
+    prepare = (machine) => {
+      if (machines.length === 0)
+        machine.failStart = new Expected("state_version", "Saved by another version.");
+    };
+    session = makeSession();
+    await session.start();
+    expect(session.view).toMatchObject({ state: "error", failure: { retry: "boot" } });
+    await session.bootFromDisk();
+    expect(session.view).toMatchObject({ state: "booting", failure: undefined });
+    machines[1]?.agentSays("ok ping");
+    await vi.waitFor(() => expect(session.view.state).toBe("running"));
+  });
+});
+
+describe("switching off and on", () => {
+  it("boots, leaves the screens of programs, and greets the guest anew", async () => {
+    const machine = await running();
+    await session.pause();
+    machine.prints("\x1b[?1049hvim");
+    await session.restart();
+    expect(machine.calls.at(-1)).toBe("restart");
+    expect(session.view).toMatchObject({ state: "booting", unsaved: true });
+    expect(screen).toMatch(/\x1b\[\?1047l.*switched off and on again/s);
+    machine.agentSays("ok ping");
+    await vi.waitFor(() => expect(session.view.state).toBe("running"));
+    expect(machine.agentLines.filter((line) => line.startsWith("reseed"))).toHaveLength(2);
+  });
+
+  it("is refused while there is no machine", async () => {
+    prepare = (machine) => {
+      machine.failStart = new Expected("disk_error", "A chunk is damaged.");
+    };
+    session = makeSession();
+    await session.start();
+    await expect(session.restart()).rejects.toMatchObject({ code: "not_started" });
+    expect(session.view.unsaved).toBe(false);
   });
 });
 

@@ -181,6 +181,19 @@ export class Session {
     return this.run.retry();
   }
 
+  /** Boots the disk of the last save: for a machine that cannot be resumed. */
+  bootFromDisk(): Promise<void> {
+    return this.run.start(true);
+  }
+
+  /** Switches the machine off and on: its disk stays, its programs end. Throws `Expected` when none runs. */
+  async restart(): Promise<void> {
+    this.pausedByPerson = false;
+    await this.run.restart();
+    this.saving.touch();
+    this.background.active();
+  }
+
   /** Saves disk and memory as they are now. Rejects with `Expected` or `Cancelled`; a conflict is then in the view. */
   async save(message: string): Promise<SaveReport> {
     const report = await this.saveBy((machine, sync) => this.saving.save({ machine, sync, message }));

@@ -117,4 +117,12 @@ it("powers a linux machine on, saves it and resumes the save in another tab", as
   expect(await second.session.start({ descriptor: saved, coldBoot: false })).toMatchObject({ resumed: true });
   await second.ask("recall", "it was the sea");
   await second.ask("show /kept", "on the disk");
+
+  const third = tab(server, saved);
+  expect(await third.session.start({ descriptor: saved, coldBoot: true })).toMatchObject({ resumed: false });
+  await third.sees("> ");
+  await third.ask("show /kept", "on the disk");
+  const fresh = await third.session.prepareSave();
+  expect(fresh.parentSnapshot).toBe("s1");
+  await third.session.discard(fresh.id);
 });

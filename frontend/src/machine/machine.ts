@@ -153,6 +153,8 @@ export interface Machine {
   run(): Promise<void>;
   /** After "stopped-on-disk": try the failed reads once more and go on where the machine stopped. */
   retryDisk(): Promise<void>;
+  /** Power off and on again: programs end without being asked, the disk stays. Resolves when it boots; failures end in the state "error". */
+  restart(): Promise<void>;
   /**
    * Disk and memory at one instant: waits until no disk read is in flight, stands still only while the state is copied,
    * runs on (if it was running) before the returned data is worked on. Rejects when a failed disk read stands in the way.

@@ -37,6 +37,7 @@ export interface Calls {
   start: (options: { descriptor: OpenDescriptor; coldBoot: boolean }) => Started;
   pause: () => void;
   run: () => void;
+  restart: () => void;
   retryDisk: () => void;
   destroy: () => void;
   prepareSave: (askExtra: boolean) => SaveSummary;

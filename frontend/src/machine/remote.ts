@@ -64,6 +64,10 @@ export class RemoteMachine extends Emitter<ClientEvents> implements MachineClien
     return this.call("run");
   }
 
+  restart(): Promise<void> {
+    return this.call("restart");
+  }
+
   retryDisk(): Promise<void> {
     return this.call("retryDisk");
   }

@@ -145,6 +145,10 @@ export class Session {
     return this.live.machine.run();
   }
 
+  restart(): Promise<void> {
+    return this.live.machine.restart();
+  }
+
   retryDisk(): Promise<void> {
     return this.live.machine.retryDisk();
   }

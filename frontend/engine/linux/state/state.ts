@@ -115,10 +115,7 @@ function readText(read: ReadBlock, first: number): Text {
   const words = head && new Int32Array(head.slice(0, HEADER_WORDS * 4).buffer);
   if (words?.[0] !== MAGIC) throw new StateError("bad_state", "This is no saved machine of this kind.");
   if (words[1] !== LAYOUT) {
-    throw new StateError(
-      "state_version",
-      "The machine was saved by another version of the engine: boot it from its disk instead.",
-    );
+    throw new StateError("state_version", "The machine was saved by another version of the engine.");
   }
   if (words[3] !== first)
     throw new StateError("memory_size", "The machine was saved with another size of memory.");

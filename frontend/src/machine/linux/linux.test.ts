@@ -161,6 +161,21 @@ describe("a linux machine", () => {
     expect(await bench.ask("size")).toBe("100 by 30");
   });
 
+  it("starts again when it is told to, whatever runs", async () => {
+    const bench = await new Bench().up();
+    expect(await bench.ask("store unsynced")).toBe("written");
+    bench.type("flood\n");
+    await pause(50);
+    await bench.machine.restart();
+    expect(bench.states.map(([state]) => state)).toEqual(["running", "loading", "running"]);
+    await bench.sees("> ");
+    expect(await bench.ask("show /kept")).toBe("unsynced");
+    await bench.machine.pause();
+    await bench.machine.restart();
+    await bench.sees("> ");
+    expect(await bench.ask("show /kept")).toBe("unsynced");
+  });
+
   it("holds a program back that writes faster than a page draws", async () => {
     const bench = await new Bench().up();
     const started = performance.now();

@@ -122,6 +122,27 @@ export class LinuxMachine extends Emitter<MachineEvents> implements Machine {
     if (this.state === "paused") this.start();
   }
 
+  async restart(): Promise<void> {
+    if (!this.live) return;
+    this.halt();
+    this.flush();
+    const { vfs, io } = this.live.guest;
+    this.live = undefined;
+    this.setState("loading");
+    try {
+      await settle(() => vfs.sync());
+      await new Promise((resolve) => setTimeout(resolve, BETWEEN_BOOTS));
+      if (this.destroyed) return;
+      await this.boot();
+      // Whoever looks at a terminal does not tell its size again.
+      this.mustLive.guest.io.consoles.forEach((console, terminal) =>
+        console.resize(io.consoles[terminal]!.window),
+      );
+    } catch (error) {
+      this.setState("error", `The machine could not be started again: ${messageOf(error)}`);
+    }
+  }
+
   async retryDisk(): Promise<void> {
     if (this.state !== "stopped-on-disk") return;
     await this.disk.retry();
@@ -244,29 +265,6 @@ export class LinuxMachine extends Emitter<MachineEvents> implements Machine {
     };
   }
 
-  /** Process 1 has ended: as a computer that is restarted. */
-  private restart(): void {
-    this.halt();
-    this.print(0, "\r\nThe machine has stopped; it is started again.\r\n");
-    this.flush();
-    const { vfs, io } = this.mustLive.guest;
-    this.live = undefined;
-    this.setState("loading");
-    const again = async (): Promise<void> => {
-      await settle(() => vfs.sync());
-      await new Promise((resolve) => setTimeout(resolve, BETWEEN_BOOTS));
-      if (this.destroyed) return;
-      await this.boot();
-      // Whoever looks at a terminal does not tell its size again.
-      this.live?.guest.io.consoles.forEach((console, terminal) =>
-        console.resize(io.consoles[terminal]!.window),
-      );
-    };
-    again().catch((error: unknown) =>
-      this.setState("error", `The machine could not be started again: ${messageOf(error)}`),
-    );
-  }
-
   private start(): void {
     this.clock.run();
     this.ticking = true;
@@ -302,7 +300,10 @@ export class LinuxMachine extends Emitter<MachineEvents> implements Machine {
       return;
     }
     this.flush();
-    if (this.initEnded) return this.restart();
+    if (this.initEnded) {
+      this.print(0, "\r\nThe machine has stopped; it is started again.\r\n");
+      return void this.restart();
+    }
     if (!this.ticking) return;
     const untilOutput = output.letGo();
     if (kernel.runnable) return this.kick();

@@ -110,6 +110,18 @@ export class Pc extends Emitter<MachineEvents> implements Machine {
     await this.start();
   }
 
+  async restart(): Promise<void> {
+    if (!this.emulator) return;
+    this.setState("loading");
+    try {
+      await this.port.idle();
+      await this.destroy();
+      await this.boot();
+    } catch (error) {
+      this.setState("error", `The machine could not be started again: ${messageOf(error)}`);
+    }
+  }
+
   async retryDisk(): Promise<void> {
     if (this.state !== "stopped-on-disk") return;
     await this.port.retry();
@@ -230,7 +242,7 @@ export class Pc extends Emitter<MachineEvents> implements Machine {
     });
     cpu.unpack_memory = () => undefined;
     // A restart needs the kernel, which v86 does not keep: power off and boot afresh.
-    cpu.reboot_internal = () => void setTimeout(() => this.reboot(), 0);
+    cpu.reboot_internal = () => void setTimeout(() => void this.restart(), 0);
     this.connect(emulator);
     this.screen = new Screen(emulator, (update) => this.emit("screen", update));
     this.screen.watch(this.watched);
@@ -255,19 +267,6 @@ export class Pc extends Emitter<MachineEvents> implements Machine {
     this.flushes = [];
     emulator.add_listener("serial0-output-byte", batch("console"));
     emulator.add_listener("serial1-output-byte", batch("agent"));
-  }
-
-  private reboot(): void {
-    if (!this.emulator) return;
-    this.setState("loading");
-    const again = async (): Promise<void> => {
-      await this.port.idle();
-      await this.destroy();
-      await this.boot();
-    };
-    again().catch((error: unknown) =>
-      this.setState("error", `The machine could not be started again: ${messageOf(error)}`),
-    );
   }
 
   /** Runs the processor. The guest's time goes on from where it stood: a jump would trip its watchdogs. */
