@@ -89,8 +89,10 @@ def _attempt(
             **variables,
         }
         user = f"{os.getuid()}:{os.getgid()}"
-        before = [str(NODE), str(RUNNER), "--root", "/", "--cwd", folder, "--user", user, "--"]
-        command = [*guest] if not engine else [*before, *guest]
+        before = [str(NODE), str(RUNNER), "--root", "/", "--cwd", folder, "--user", user]
+        for name, value in environment.items():
+            before += ["--env", f"{name}={value}"]
+        command = [*guest] if not engine else [*before, "--", *guest]
         process = subprocess.Popen(
             command,
             env=environment,
