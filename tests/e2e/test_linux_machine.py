@@ -8,6 +8,7 @@ from playwright.sync_api import Page, expect
 
 from tests.e2e.conftest import Profiles, Service
 from tests.e2e.steps import (
+    LESS_MEMORY,
     PROMPT,
     STARTER_64,
     Console,
@@ -18,12 +19,6 @@ from tests.e2e.steps import (
     start_machine,
 )
 
-# The page's descriptor, before the page's own scripts read it: the saved memory is not the machine's then.
-LESS_MEMORY = """document.addEventListener("readystatechange", () => {
-  const descriptor = document.getElementById("descriptor");
-  if (descriptor && sessionStorage.getItem("less-memory") !== null)
-    descriptor.textContent = descriptor.textContent.replace('"memory_mib": 512', '"memory_mib": 256');
-}, { once: true });"""
 SHOWN = ".console-panel:not([hidden]) .xterm-helper-textarea"
 
 
