@@ -93,7 +93,12 @@ class Runner {
   constructor(options: Options) {
     this.#options = options;
     const { vfs, device } = fileSystem(options, host);
-    this.#made = machineOptions(host, loadCore(options.core), device === undefined ? {} : { device });
+    this.#made = machineOptions(
+      host,
+      loadCore(options.core),
+      options.memoryMib,
+      device === undefined ? {} : { device },
+    );
     this.#machine = makeMachine(vfs, this.#made);
     const write = (line: string): void => void process.stderr.write(`${line}\n`);
     const tracer = options.trace ? new ConsoleTracer(write) : undefined;

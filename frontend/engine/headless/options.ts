@@ -5,6 +5,9 @@ import { resolve } from "node:path";
 /** npm runs us in its own directory and says where it was called. */
 export const CALLED_FROM = process.env["INIT_CWD"] ?? process.cwd();
 
+const LEAST_MIB = 16;
+const MOST_MIB = 65536;
+
 export interface Options {
   disk: string | undefined;
   root: string | undefined;
@@ -15,6 +18,7 @@ export interface Options {
   stats: boolean;
   core: string | undefined;
   user: string | undefined;
+  memoryMib: number;
   init: boolean;
   /** Milliseconds. */
   restoreEvery: number | undefined;
@@ -27,6 +31,7 @@ export const USAGE = `usage: npm --prefix frontend run guest -- --disk IMAGE|--r
   --cwd DIR         working directory in the guest (default: the host's, where the guest has it; else /)
   --env NAME=VALUE  one more variable of the environment
   --user UID[:GID]  run as that user (default 0)
+  --memory MIB      what its processes and files in memory may fill, more or less (default 2048)
   --init            run it as process 1
   --trace           show system calls on standard error
   --stats           show figures on standard error at the end
@@ -50,6 +55,7 @@ export function parseOptions(argv: readonly string[]): Options {
     stats: false,
     core: undefined,
     user: undefined,
+    memoryMib: 2048,
     init: false,
     restoreEvery: undefined,
   };
@@ -86,6 +92,13 @@ export function parseOptions(argv: readonly string[]): Options {
       case "--user":
         options.user = value(word);
         break;
+      case "--memory": {
+        const size = Number(value(word));
+        if (!Number.isInteger(size) || size < LEAST_MIB || size > MOST_MIB)
+          throw new UsageError(`--memory needs ${LEAST_MIB} to ${MOST_MIB} MiB`);
+        options.memoryMib = size;
+        break;
+      }
       case "--restore-every": {
         const milliseconds = Number(value(word));
         if (!(milliseconds >= 0)) throw new UsageError("--restore-every needs milliseconds");

@@ -13,17 +13,15 @@ import {
 import { Block } from "../linux/wait.ts";
 import { HostNode } from "./host-directory.ts";
 
-/** As much as the engine gives a machine that is not saved. */
-const MEMORY_MIB = 2048;
-
 addClass("HostNode", HostNode);
 
 export function machineOptions(
   host: Host,
   module: WebAssembly.Module,
+  memoryMib: number,
   hostObjects: HostObjects,
 ): MachineOptions {
-  return { host, module, memoryMib: MEMORY_MIB, hostObjects };
+  return { host, module, memoryMib, hostObjects };
 }
 
 /** Its copy; undefined while something of the disk is not here. */

@@ -18,6 +18,8 @@ from pathlib import Path
 from tests.engine.commands import NODE, PATH, RUNNER
 
 TOO_SLOW = "too slow"
+# A hundred children at once are a hundred copies of a program's memory: fork copies here.
+ROOM = ["--memory", "8192"]
 LAST_WORDS = 1500
 
 
@@ -89,7 +91,7 @@ def _attempt(
             **variables,
         }
         user = f"{os.getuid()}:{os.getgid()}"
-        before = [str(NODE), str(RUNNER), "--root", "/", "--cwd", folder, "--user", user]
+        before = [str(NODE), str(RUNNER), "--root", "/", "--cwd", folder, "--user", user, *ROOM]
         for name, value in environment.items():
             before += ["--env", f"{name}={value}"]
         command = [*guest] if not engine else [*before, "--", *guest]
