@@ -2,6 +2,7 @@
 
 import { E, Errno } from "../errno.ts";
 import { holdFile } from "../references.ts";
+import { TcpSocket } from "../io/sockets/tcp.ts";
 import type { OpenFile, SystemCalls, Task } from "../types.ts";
 import * as C from "../vfs/constants.ts";
 import { vfsOf } from "../vfs/context.ts";
@@ -21,6 +22,10 @@ const F_SETFL = 4;
 const F_GETLK = 5;
 const F_SETLKW = 7;
 const F_SETOWN = 8;
+const F_SETOWN_EX = 15;
+const F_GETOWN_EX = 16;
+const F_OWNER_PID = 1;
+const F_OWNER_PGRP = 2;
 const F_GETOWN = 9;
 const F_SETSIG = 10;
 const F_GETSIG = 11;
@@ -75,11 +80,21 @@ function fcntlOfFile(task: Task, file: OpenFile, command: number, value: number)
     case F_SETFL:
       file.flags = (file.flags & ~SETTABLE) | (value & SETTABLE);
       return 0;
-    // Nobody sends SIGIO here: an owner is none.
+    // Nobody sends SIGIO here: only a TCP socket has something to tell its owner.
     case F_SETOWN:
-    case F_SETSIG:
+      if (file instanceof TcpSocket) file.owner = value | 0;
       return 0;
     case F_GETOWN:
+      return file instanceof TcpSocket ? file.owner : 0;
+    case F_SETOWN_EX:
+      return setOwner(task, file, value);
+    case F_GETOWN_EX: {
+      const owner = file instanceof TcpSocket ? file.owner : 0;
+      task.memory.setU32(value, owner < 0 ? F_OWNER_PGRP : F_OWNER_PID);
+      task.memory.setU32(value + 4, Math.abs(owner));
+      return 0;
+    }
+    case F_SETSIG:
     case F_GETSIG:
       return 0;
     case F_GETLEASE:
@@ -93,6 +108,15 @@ function fcntlOfFile(task: Task, file: OpenFile, command: number, value: number)
     default:
       throw new Errno(E.INVAL);
   }
+}
+
+/** `struct f_owner_ex`. A thread counts as its process. */
+function setOwner(task: Task, file: OpenFile, address: number): number {
+  const type = task.memory.getI32(address);
+  const id = task.memory.getI32(address + 4);
+  if (type < 0 || type > F_OWNER_PGRP) throw new Errno(E.INVAL);
+  if (file instanceof TcpSocket) file.owner = type === F_OWNER_PGRP ? -id : id;
+  return 0;
 }
 
 function memfdOf(file: OpenFile): MemoryInode {

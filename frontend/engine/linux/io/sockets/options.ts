@@ -20,7 +20,7 @@ const PLAIN: Readonly<Record<number, Readonly<Record<number, number>>>> = {
     5: 0, // DONTROUTE
     [N.SO_BROADCAST]: 0,
     9: 0, // KEEPALIVE
-    10: 0, // OOBINLINE
+    [N.SO_OOBINLINE]: 0,
     11: 0, // NO_CHECK
     12: 0, // PRIORITY
     [N.SO_REUSEPORT]: 0,

@@ -49,7 +49,7 @@ export interface Incoming {
 
 /** net.core.wmem_default and rmem_default. */
 export const DEFAULT_BUFFER = 212992;
-const SIOCATMARK = 0x8905;
+export const SIOCATMARK = 0x8905;
 const SIOCOUTQ = 0x5411;
 
 export abstract class Socket extends PseudoFile {

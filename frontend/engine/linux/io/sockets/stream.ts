@@ -151,7 +151,7 @@ export abstract class StreamSocket extends Socket {
 
   send(task: Task, message: Outgoing): number {
     const { bytes, flags, rights } = message;
-    if ((flags & N.MSG_OOB) !== 0) throw new Errno(E.OPNOTSUPP);
+    if ((flags & N.MSG_OOB) !== 0) this.mustSendUrgently();
     let done = takeProgress(task);
     let carried = rights;
     if (done > 0) {
@@ -179,6 +179,7 @@ export abstract class StreamSocket extends Socket {
         done += part.length;
         peer.pollQueue.wake(Infinity, READABLE);
       } while (done < bytes.length);
+      if ((flags & N.MSG_OOB) !== 0 && done > 0) this.markUrgent(task, bytes[done - 1]!);
       return done;
     } catch (problem) {
       if (done > 0 && (problem instanceof Errno || task.signalPending)) return done;
@@ -189,6 +190,14 @@ export abstract class StreamSocket extends Socket {
       carried.forEach(dropFile);
     }
   }
+
+  /** Whether MSG_OOB is known. */
+  protected mustSendUrgently(): void {
+    throw new Errno(E.OPNOTSUPP);
+  }
+
+  /** The last byte that was sent is urgent. */
+  protected markUrgent(_task: Task, _value: number): void {}
 
   /** TCP notices at the first send only that the other side is gone. */
   private sendToNobody(task: Task, done: number, bytes: Uint8Array, flags: number): number {
@@ -215,7 +224,7 @@ export abstract class StreamSocket extends Socket {
   }
 
   receive(task: Task, size: number, flags: number): Incoming {
-    if ((flags & N.MSG_OOB) !== 0) throw new Errno(this.domain === N.AF_UNIX ? E.OPNOTSUPP : E.INVAL);
+    if ((flags & N.MSG_OOB) !== 0) throw new Errno(E.OPNOTSUPP);
     if (this.received.empty) {
       if (this.state === "listening") throw new Errno(this.domain === N.AF_UNIX ? E.INVAL : E.NOTCONN);
       if (this.peerEnded && this.domain !== N.AF_UNIX && this.error === E.PIPE) return nothing();
