@@ -11,7 +11,8 @@ from tests.engine.test_programs import compiled, in_engine, natively
 EVERY = ("--restore-every", "15")
 PROGRAMS = [
     *("forks", "handlers", "threads", "memory", "ipc", "floats"),
-    *("pipes", "ptys", "events", "sockets", "locks", "urgent", "mqueues", "messages", "aliases", "segments", "traps"),
+    *("pipes", "ptys", "events", "sockets", "locks", "urgent", "mqueues", "messages"),
+    *("aliases", "segments", "traps"),
 ]
 
 
