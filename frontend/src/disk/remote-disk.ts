@@ -24,20 +24,22 @@ export class RemoteDisk implements BlockDevice {
   private readonly asked = new Set<number>();
   private readonly ahead: ReadAhead;
 
-  /** `trails`: chunk numbers in the orders in which rehearsed commands read them. */
   constructor(
     private tree: IndexTree,
     private readonly source: ChunkSource,
     private readonly device: Device,
-    trails: readonly (readonly number[])[] = [],
   ) {
     this.blocks = tree.blocks;
     this.ahead = new ReadAhead({
       chunks: Math.ceil(this.blocks / CHUNK_BLOCKS),
-      trails,
       isBusy: () => source.backlog > 0,
       fetch: (chunk) => this.fetchAhead(chunk),
     });
+  }
+
+  /** From now on reads that begin as one of `trails` are followed ahead; see `ReadAhead.learn`. */
+  followTrails(trails: readonly (readonly number[])[]): void {
+    this.ahead.learn(trails);
   }
 
   get dirtyBlocks(): number {

@@ -68,8 +68,11 @@ export class Session {
     const devices = new Devices({ descriptor, memory, cache, fetch, locate });
     const { source, locator, trees } = devices;
     source.holdWrites();
-    const disk = new RemoteDisk(trees.disk, source, "disk", descriptor.image.read_trails);
-    if (!memory) void source.loadPack(descriptor.image.boot_pack, "boot_pack").catch(() => undefined);
+    const disk = new RemoteDisk(trees.disk, source, "disk");
+    const trails = descriptor.image.read_trails;
+    // A boot reads as if it were on one of them, and would wait behind what it does not need.
+    if (memory) disk.followTrails(trails);
+    const packs = memory ? undefined : loadBootPacks(source, descriptor);
     let extra: Uint8Array | undefined;
     const arriving =
       memory &&
@@ -94,6 +97,7 @@ export class Session {
     this.running = { machine, disk, devices, saves };
     // The emulator is built while the memory is still on its way.
     try {
+      await packs;
       await this.phase("machine", () => (arriving ? machine.resume(arriving) : machine.boot()));
     } catch (error) {
       // What came is kept: the next try begins with it.
@@ -101,7 +105,10 @@ export class Session {
       throw error;
     }
     this.phases.start = Math.round(performance.now() - started);
-    setTimeout(() => void this.settle(), SETTLING);
+    setTimeout(() => {
+      if (!memory) disk.followTrails(trails);
+      void this.settle();
+    }, SETTLING);
     return { resumed: memory !== null, extra: extra !== undefined };
   }
 
@@ -254,4 +261,17 @@ export class Session {
     this.phases[name] = Math.round(performance.now() - started);
     return result;
   }
+}
+
+/**
+ * What a boot reads first, in two requests: nodes of the disk's index are in the warm pack, chunks in the boot pack. Worth waiting for: one
+ * by one they take longer.
+ */
+async function loadBootPacks(source: ChunkSource, { image }: OpenDescriptor): Promise<void> {
+  const packs = [
+    source.loadPack(image.warm_pack, "warm_pack"),
+    source.loadPack(image.boot_pack, "boot_pack"),
+  ];
+  // They are only a faster way to what can be had singly.
+  await Promise.allSettled(packs);
 }
