@@ -8,6 +8,7 @@ function setUp(trails: number[][]) {
   const state = { busy: false };
   const ahead = new ReadAhead({
     chunks: 100,
+    trails,
     isBusy: () => state.busy,
     fetch: (chunk) => {
       if (here.has(chunk)) return undefined;
@@ -16,7 +17,6 @@ function setUp(trails: number[][]) {
       return new Promise((resolve) => waiting.push(resolve));
     },
   });
-  ahead.learn(trails);
   const read = (chunk: number): void => {
     here.add(chunk);
     ahead.note({ first: chunk, last: chunk, block: chunk * 1000, end: chunk * 1000 + 1 }); // never a run

@@ -19,6 +19,8 @@ const TRAIL_AT_ONCE = 4;
 export interface ReadAheadOptions {
   /** Number of chunks of the disk. */
   chunks: number;
+  /** Chunk numbers in the orders in which rehearsed commands read them. */
+  trails: readonly (readonly number[])[];
   /** Whether other reads wait for the network: nothing is begun then. */
   isBusy(): boolean;
   /** Begins to fetch a chunk; undefined when it is at hand or zeros. Never rejects. */
@@ -34,11 +36,8 @@ export class ReadAhead {
     { trail: readonly number[]; at: number; window: number; next: number; end: number } | undefined;
   private underWay = 0;
 
-  constructor(private readonly options: ReadAheadOptions) {}
-
-  /** `trails`: chunk numbers in the orders in which rehearsed commands read them. */
-  learn(trails: readonly (readonly number[])[]): void {
-    for (const trail of trails) {
+  constructor(private readonly options: ReadAheadOptions) {
+    for (const trail of options.trails) {
       trail.forEach((chunk, at) => {
         if (!this.places.has(chunk)) this.places.set(chunk, { trail, at });
       });

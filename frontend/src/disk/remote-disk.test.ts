@@ -11,7 +11,7 @@ import { IndexTree } from "./tree";
 
 const BLOCKS = 3000;
 
-async function open(server: ChunkServer, root: string, memoryBytes = 1 << 24) {
+async function open(server: ChunkServer, root: string, memoryBytes = 1 << 24, readsAhead = true) {
   const locator = new Locator({
     baseUrl: "/chunks/",
     locate: () => Promise.reject(new Error("all is public")),
@@ -21,7 +21,9 @@ async function open(server: ChunkServer, root: string, memoryBytes = 1 << 24) {
   const clock = { sleep: async () => undefined, random: () => 0 };
   const source = new ChunkSource({ locator, fetch: server.fetch, memoryBytes, clock });
   const tree = new IndexTree(root, BLOCKS, (digest) => source.get(digest, "index"));
-  return { disk: new RemoteDisk(tree, source, "disk"), source, tree };
+  const disk = new RemoteDisk(tree, source, "disk");
+  if (readsAhead) disk.readAhead();
+  return { disk, source, tree };
 }
 
 describe("RemoteDisk", () => {
@@ -114,7 +116,7 @@ describe("RemoteDisk", () => {
     expect(Buffer.compare(await reading, Buffer.concat([base, mine]))).toBe(0);
   });
 
-  it("reads ahead of a sequential reader, and not of a random one", async () => {
+  it("reads ahead of a sequential reader, not of a random one, and not before it is told to", async () => {
     const random = new Random(4);
     const server = new ChunkServer();
     const blocks = new Map(Array.from({ length: 1280 }, (_, i) => [i, random.bytes(BLOCK)]));
@@ -128,6 +130,10 @@ describe("RemoteDisk", () => {
     await new Promise((resolve) => setTimeout(resolve, 20));
     expect(sequential.source.traffic.disk.requests).toBeGreaterThan(6);
     expect(sequential.disk.readNow(256, 64)).toBeDefined();
+    const booting = await open(server, root, 1 << 24, false);
+    for (let block = 0; block < 256; block += 32) await booting.disk.read(block, 32);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(booting.source.traffic.disk.requests).toBe(4);
   });
 
   it("refuses what is not whole blocks of the disk", async () => {

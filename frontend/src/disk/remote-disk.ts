@@ -22,7 +22,7 @@ export class RemoteDisk implements BlockDevice {
   private period = 0;
   /** Leaves that were asked for because something was written to them. */
   private readonly asked = new Set<number>();
-  private readonly ahead: ReadAhead;
+  private ahead: ReadAhead | undefined;
 
   constructor(
     private tree: IndexTree,
@@ -30,16 +30,16 @@ export class RemoteDisk implements BlockDevice {
     private readonly device: Device,
   ) {
     this.blocks = tree.blocks;
-    this.ahead = new ReadAhead({
-      chunks: Math.ceil(this.blocks / CHUNK_BLOCKS),
-      isBusy: () => source.backlog > 0,
-      fetch: (chunk) => this.fetchAhead(chunk),
-    });
   }
 
-  /** From now on reads that begin as one of `trails` are followed ahead; see `ReadAhead.learn`. */
-  followTrails(trails: readonly (readonly number[])[]): void {
-    this.ahead.learn(trails);
+  /** From now on chunks are fetched ahead of reads: behind runs of them, and along `trails`, see `ReadAheadOptions`. */
+  readAhead(trails: readonly (readonly number[])[] = []): void {
+    this.ahead = new ReadAhead({
+      chunks: Math.ceil(this.blocks / CHUNK_BLOCKS),
+      trails,
+      isBusy: () => this.source.backlog > 0,
+      fetch: (chunk) => this.fetchAhead(chunk),
+    });
   }
 
   get dirtyBlocks(): number {
@@ -63,13 +63,13 @@ export class RemoteDisk implements BlockDevice {
       if (!chunk) return undefined;
       copyBlock(extent, block % LEAF_BLOCKS, chunk, result, i);
     }
-    this.readAhead(firstBlock, count);
+    this.noteRead(firstBlock, count);
     return result;
   }
 
   async read(firstBlock: number, count: number): Promise<Uint8Array> {
     if (firstBlock + count > this.blocks) throw new Error("a read behind the end of the disk");
-    this.readAhead(firstBlock, count);
+    this.noteRead(firstBlock, count);
     const parts = await this.gather(firstBlock, count);
     const result = new Uint8Array(count * BLOCK);
     for (let i = 0; i < count; i++) {
@@ -170,7 +170,8 @@ export class RemoteDisk implements BlockDevice {
     return parts;
   }
 
-  private readAhead(firstBlock: number, count: number): void {
+  private noteRead(firstBlock: number, count: number): void {
+    if (!this.ahead) return;
     const first = Math.floor(firstBlock / CHUNK_BLOCKS);
     const last = Math.floor((firstBlock + count - 1) / CHUNK_BLOCKS);
     this.ahead.note({ first, last, block: firstBlock, end: firstBlock + count });

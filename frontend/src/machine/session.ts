@@ -70,8 +70,8 @@ export class Session {
     source.holdWrites();
     const disk = new RemoteDisk(trees.disk, source, "disk");
     const trails = descriptor.image.read_trails;
-    // A boot reads as if it were on one of them, and would wait behind what it does not need.
-    if (memory) disk.followTrails(trails);
+    // What a boot reads is in its packs; anything ahead of that would only be in its way.
+    if (memory) disk.readAhead(trails);
     const packs = memory ? undefined : loadBootPacks(source, descriptor);
     let extra: Uint8Array | undefined;
     const arriving =
@@ -97,7 +97,7 @@ export class Session {
     this.running = { machine, disk, devices, saves };
     // The emulator is built while the memory is still on its way.
     try {
-      await packs;
+      if ((await packs) === false) disk.readAhead(trails);
       await this.phase("machine", () => (arriving ? machine.resume(arriving) : machine.boot()));
     } catch (error) {
       // What came is kept: the next try begins with it.
@@ -106,7 +106,7 @@ export class Session {
     }
     this.phases.start = Math.round(performance.now() - started);
     setTimeout(() => {
-      if (!memory) disk.followTrails(trails);
+      if (!memory) disk.readAhead(trails);
       void this.settle();
     }, SETTLING);
     return { resumed: memory !== null, extra: extra !== undefined };
@@ -264,14 +264,14 @@ export class Session {
 }
 
 /**
- * What a boot reads first, in two requests: nodes of the disk's index are in the warm pack, chunks in the boot pack. Worth waiting for: one
- * by one they take longer.
+ * What a boot reads, in two requests: nodes of the disk's index are in the warm pack, chunks in the boot pack. Worth waiting for: one
+ * by one they take longer. False: they are not all there; the others can be had singly.
  */
-async function loadBootPacks(source: ChunkSource, { image }: OpenDescriptor): Promise<void> {
+async function loadBootPacks(source: ChunkSource, { image }: OpenDescriptor): Promise<boolean> {
   const packs = [
     source.loadPack(image.warm_pack, "warm_pack"),
     source.loadPack(image.boot_pack, "boot_pack"),
   ];
-  // They are only a faster way to what can be had singly.
-  await Promise.allSettled(packs);
+  const loaded = await Promise.allSettled(packs);
+  return loaded.every(({ status }) => status === "fulfilled");
 }
