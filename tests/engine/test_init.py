@@ -56,6 +56,7 @@ def test_a_shell_that_ends_is_followed_by_another(screen: Terminal) -> None:
 
 
 def test_a_terminal_that_nobody_looks_at_has_no_shell(screen: Terminal) -> None:
+    says(screen, "until ps -t ttyS2 >/dev/null; do sleep 0.1; done; echo there-$((1))", "there-1")
     says(screen, "ps -t ttyS1,ttyS2 -o tty=,args= | tr ' ' -", "ttyS2----/sbin/init")
     says(screen, "stty -F /dev/ttyS1 rows 30 columns 100; sleep 1", "sleep 1")
     says(screen, "ps -t ttyS1,ttyS2 -o tty=,args= | tr -s ' ' =", "ttyS1=-bash\nttyS2=/sbin/init")

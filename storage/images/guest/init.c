@@ -26,7 +26,7 @@ enum { MS_NOSUID = 2, MS_NODEV = 4, MS_NOEXEC = 8 };
 enum { SIGINT = 2, SIGKILL = 9, SIGUSR1 = 10, SIGUSR2 = 12, SIGTERM = 15, SIGCHLD = 17, SIGWINCH = 28 };
 enum { SIG_BLOCK = 0, SIG_SETMASK = 2, WNOHANG = 1, POLLIN = 1 };
 
-enum { MOST_TERMINALS = 16, RESPAWN_MS = 200, STOP_MS = 1000 };
+enum { MOST_TERMINALS = 16, OTHERS_MS = 250, RESPAWN_MS = 200, STOP_MS = 1000 };
 
 struct termios { u32 input, output, control, local; u8 line, keys[19]; };
 struct window { u16 rows, columns, width, height; };
@@ -183,11 +183,15 @@ static void run_shell(u32 number) {
     call(SYS_exit, 127, 0, 0);
 }
 
+static void rest(u32 ms) {
+    struct moment pause = {0, ms * 1000000L};
+    call(SYS_nanosleep, (long)&pause, 0, 0);
+}
+
 static void start_shell(u32 number, u32 after_ms) {
     long child = call(SYS_fork, 0, 0, 0);
     if (child == 0) {
-        struct moment pause = {0, after_ms * 1000000L};
-        if (after_ms) call(SYS_nanosleep, (long)&pause, 0, 0);
+        if (after_ms) rest(after_ms);
         run_shell(number);
     }
     shells[number] = child;
@@ -237,6 +241,8 @@ __attribute__((force_align_arg_pointer)) void _start(void) {
         decimal(path + length(path), terminals);
         if (!device_of(path)) break;
         start_shell(terminals, 0);
+        /* The first prompt does not wait for the other terminals, at which nobody looks yet. */
+        if (!terminals) rest(OTHERS_MS);
     }
     for (;;) {
         switch (wait_for(BIT(SIGCHLD) | BIT(SIGTERM) | BIT(SIGINT) | BIT(SIGUSR1) | BIT(SIGUSR2), 0)) {
