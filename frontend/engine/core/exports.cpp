@@ -20,12 +20,14 @@ EXPORT(core_memory) void core_memory(u8* memory) { g_memory = memory; }
 #endif
 
 EXPORT(initialize) void core_initialize() {
-  // the memory may be one that was used before
+#ifndef __wasm__
+  // There a memory is new, and zeros: writing them would only cost its pages. Here it may have been used before.
   __builtin_memset(page_table(), 0, kPageCount);
   jit::forget_ranges();
   __builtin_memset(at(kPageListsAt), 0, kPageListsSize * 4);
   __builtin_memset(&g_cpu, 0, sizeof(g_cpu));
   __builtin_memset(&g, 0, sizeof(g));
+#endif
   flush_blocks();
   g_cpu.rflags = 2 | FLAG_I;
   g_cpu.fpu_control = 0x37f;

@@ -16,9 +16,14 @@ constexpr u32 kPageListsAt = kHashAt + kHashSize * 4;    // blocks by page: u32 
 constexpr u32 kPageListsSize = 1u << 14;
 constexpr u32 kScratchAt = kPageListsAt + kPageListsSize * 4;
 constexpr u32 kScratchSize = 128u << 10;
-constexpr u32 kArenaAt = 6u << 20;                       // decoded blocks
+// What the translator writes. Not variables: those are filled with zeros whenever an instance is made.
+constexpr u32 kModuleAt = kScratchAt + kScratchSize;
+constexpr u32 kModuleCapacity = 768u << 10;
+constexpr u32 kBodyAt = kModuleAt + kModuleCapacity;
+constexpr u32 kBodyCapacity = 512u << 10;
+constexpr u32 kArenaAt = 7u << 20;                       // decoded blocks
 constexpr u32 kArenaEnd = kGuestBase;
-static_assert(kScratchAt + kScratchSize <= kArenaAt);
+static_assert(kBodyAt + kBodyCapacity <= kArenaAt);
 
 #ifdef __wasm__
 ALWAYS_INLINE u8* at(u64 offset) { return reinterpret_cast<u8*>(static_cast<uintptr_t>(offset)); }

@@ -33,7 +33,6 @@ constexpr u32 kWithLoop = 320, kWithoutLoop = 120;
 /// What branches have led to less often is left out of regions.
 constexpr u32 kWarm = 16;
 constexpr u32 kPagesOfRegion = 24;
-constexpr u32 kModuleCapacity = 768 * 1024;
 /// A call stays in the code it began in, and engines optimise a function between its calls (no on-stack replacement).
 constexpr u32 kMostAtOnce = 1 << 17;
 constexpr u32 kHeldInstructions = 4096;
@@ -48,7 +47,6 @@ struct Translated {
 
 Translated translated[kRegions];
 u32 translated_count = 0;
-u8 module_bytes[kModuleCapacity];
 /// Instructions that translated functions run by handlers.
 Insn held[kHeldInstructions];
 u32 held_count = 0;
@@ -223,12 +221,13 @@ bool heat(Block* block, bool needs_loop, bool all) {
   if (held_count > kHeldInstructions - kRegionInstructions) drop_all_regions();
   Translated made{};
   if (!note_pages(region, made)) return false;
-  const u32 size = write_region(region, module_bytes, kModuleCapacity);
+  u8* const module = at(kModuleAt);
+  const u32 size = write_region(region, module, kModuleCapacity);
   if (!size) return false;
   if (g.arena_next + kBlockBytes > kArenaEnd) return false;  // else the blocks, this one too, would be flushed
   Block* const plain = twin_block(block->rip);
   if (plain == nullptr) return false;
-  made.index = imported_translate(module_bytes, size);
+  made.index = imported_translate(module, size);
   if (!made.index) return false;
   made.block = offset_of(block);
   made.code = block->code()->code;

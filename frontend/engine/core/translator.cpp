@@ -1,14 +1,12 @@
 #include "translator.h"
 
 #include "emitter.h"
+#include "memory.h"
 #include "translated.h"
 
 namespace jit {
 
 namespace {
-
-constexpr u32 kBodyCapacity = 512 * 1024;
-u8 body[kBodyCapacity];
 
 constexpr u64 ones(u32 size) { return size == 8 ? ~u64{0} : (u64{1} << (8 * size)) - 1; }
 
@@ -135,7 +133,7 @@ u32 flags_of(const LeftFlags& left, u32 before) {
 
 u32 write_region(const Region& region, u8* bytes, u32 capacity) {
   using namespace wasm;
-  Emitter emitter(region, body, kBodyCapacity);
+  Emitter emitter(region, at(kBodyAt), kBodyCapacity);
   if (!emitter.emit()) return 0;
 
   Writer w(bytes, capacity);
