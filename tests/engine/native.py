@@ -42,7 +42,8 @@ RWX = READ | WRITABLE | EXEC
     EXIT_INT80,
     EXIT_UNIMPLEMENTED,
     EXIT_INTERNAL,
-) = range(14)
+    EXIT_STACK_FAULT,
+) = range(15)
 
 REGISTERS = "rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15".split()  # noqa: SIM905 - reads better
 

@@ -117,6 +117,28 @@ def test_non_canonical_address() -> None:
     assert machine.get("rip") == CODE
 
 
+NOT_CANONICAL = {
+    "of rbp": ("488b4500", native.EXIT_STACK_FAULT),
+    "of rbp in gs": ("65488b4500", native.EXIT_GENERAL_PROTECTION),
+    "of an index rbp": ("488b042d00000000", native.EXIT_GENERAL_PROTECTION),
+    "pop": ("58", native.EXIT_STACK_FAULT),
+    "push of memory at rsp": ("ff3424", native.EXIT_STACK_FAULT),
+    "movs": ("a4", native.EXIT_GENERAL_PROTECTION),
+}
+
+
+@pytest.mark.parametrize("name", NOT_CANONICAL)
+@pytest.mark.parametrize("at", [CODE, CODE + native.PAGE - 1], ids=["", "across pages"])
+def test_which_segment_is_not_canonical(name: str, at: int) -> None:
+    code, reason = NOT_CANONICAL[name]
+    machine = prepared(b"")
+    machine.map(CODE + native.PAGE, native.PAGE)
+    machine.write(at, bytes.fromhex(code))
+    machine.set(rip=at, rbp=0x8000_0000_0000, rsp=0x8000_0000_0000, rdi=0x8000_0000_0000, rsi=1 << 62)
+    assert machine.run() == reason
+    assert machine.get("rip") == at
+
+
 def test_page_zero_is_never_there() -> None:
     machine = prepared(bytes.fromhex("8b042500000000"))
     machine.map(0, native.PAGE)

@@ -45,6 +45,7 @@ enum Exit : u32 {
   EXIT_INT80 = 11,              // INT 0x80; rip is behind it
   EXIT_UNIMPLEMENTED = 12,      // in the table, no handler; exit_address is its mnemonic
   EXIT_INTERNAL = 13,           // the core found itself inconsistent
+  EXIT_STACK_FAULT = 14,        // #SS: non-canonical address in the stack segment
 };
 
 enum Flags : u32 {

@@ -1,6 +1,7 @@
 /// The interpreter: a switch over pre-decoded steps. What is hot is the pointer to the step, in a local; all else has a fixed address.
 #include "interpreter.h"
 
+#include "decoder.h"
 #include "flags.h"
 #include "ops.h"
 #include "regions.h"
@@ -153,6 +154,35 @@ static void execute_one(Cpu& cpu) {
   if (cpu.exit_reason == EXIT_NONE) cpu.exit_reason = EXIT_BUDGET;
 }
 
+/// Whether the access at `address` of the instruction at rip is one of the stack segment.
+static bool is_in_stack_segment(const Cpu& cpu, u64 address) {
+  constexpr u8 rsp = 4, rbp = 5;
+  constexpr u64 near = 64;  // more than any of them moves
+  Insn insn;
+  const u32 in_page = kPageSize - (static_cast<u32>(cpu.rip) & (kPageSize - 1));
+  if (decode(guest(cpu.rip), in_page < 15 ? in_page : 15, insn) <= 0) decode(guest(cpu.rip), 15, insn);
+  switch (insn.mnemonic) {
+    case Mnemonic::Enter:
+    case Mnemonic::Leave: return true;
+    case Mnemonic::Push:
+    case Mnemonic::Pop:
+    case Mnemonic::Pushf:
+    case Mnemonic::Popf:
+    case Mnemonic::Call:
+    case Mnemonic::Ret:
+    case Mnemonic::Callf:
+    case Mnemonic::Retf:
+    case Mnemonic::Iret:
+      if (address - cpu.gpr[rsp] + near < 2 * near) return true;
+      break;
+    default: break;
+  }
+  for (const Operand& operand : insn.operands) {
+    if (operand.kind == OperandKind::Memory) return (insn.base == rsp || insn.base == rbp) && !(insn.prefixes & (PREFIX_FS | PREFIX_GS));
+  }
+  return false;
+}
+
 u32 run_core(u64 budget, bool one) {
   Cpu& cpu = g_cpu;
   unpack_flags(cpu.rflags);
@@ -170,5 +200,8 @@ u32 run_core(u64 budget, bool one) {
     if (block != nullptr) execute(block);
   }
   cpu.rflags = pack_flags();
+  if (cpu.exit_reason == EXIT_STACK_FAULT) {
+    raise(cpu, is_in_stack_segment(cpu, cpu.exit_address) ? EXIT_STACK_FAULT : EXIT_GENERAL_PROTECTION);
+  }
   return cpu.exit_reason;
 }

@@ -16,7 +16,8 @@ static bool canonical(u64 address) {
 
 /// Whether all pages of the access have `bit`; the exit is set for the first that has not.
 static bool check_pages(u64 address, u32 size, u8 bit) {
-  if (!canonical(address) || !canonical(address + size - 1)) return raise(g_cpu, EXIT_GENERAL_PROTECTION);
+  // #SS or #GP: run_core looks at the instruction.
+  if (!canonical(address) || !canonical(address + size - 1)) return raise(g_cpu, EXIT_STACK_FAULT, address);
   if (address + size - 1 < address) return raise(g_cpu, EXIT_PAGE_FAULT, address, bit);  // around the end of all
   const u64 last = (address + size - 1) >> kPageShift;
   for (u64 page = address >> kPageShift; page <= last; page++) {

@@ -25,6 +25,7 @@ export const EXIT_TRAP = 10;
 export const EXIT_INT80 = 11;
 export const EXIT_UNIMPLEMENTED = 12;
 export const EXIT_INTERNAL = 13;
+export const EXIT_STACK_FAULT = 14;
 
 /** Offsets in `Cpu`. */
 export const CPU_GPR = 0;

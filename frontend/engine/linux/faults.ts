@@ -9,6 +9,7 @@ import {
   EXIT_INVALID_OPCODE,
   EXIT_PAGE_FAULT,
   EXIT_SIMD_ERROR,
+  EXIT_STACK_FAULT,
   EXIT_TRAP,
   EXIT_UNIMPLEMENTED,
   GUEST_END,
@@ -92,6 +93,7 @@ const VECTORS = new Map([
   [EXIT_TRAP, 1],
   [EXIT_BREAKPOINT, 3],
   [EXIT_INVALID_OPCODE, 6],
+  [EXIT_STACK_FAULT, 12],
   [EXIT_GENERAL_PROTECTION, 13],
   [EXIT_FPU_ERROR, 16],
   [EXIT_SIMD_ERROR, 19],
@@ -139,6 +141,9 @@ export function handleExit(thread: Thread, reason: number): boolean {
       return true;
     case EXIT_TRAP:
       forceSignal(thread, { signal: SIGTRAP, code: TRAP_TRACE, address });
+      return true;
+    case EXIT_STACK_FAULT:
+      forceSignal(thread, { signal: SIGBUS, code: SI_KERNEL, address: 0n });
       return true;
     case EXIT_GENERAL_PROTECTION:
     case EXIT_INT80:

@@ -42,7 +42,9 @@ static void on_signal(int signal, siginfo_t *info, void *opaque) {
     } while (0)
 
 int main(void) {
-    struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO};
+    stack_t other = {.ss_sp = malloc(1 << 16), .ss_size = 1 << 16};
+    sigaltstack(&other, NULL);
+    struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK};
     const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP};
     for (int i = 0; i < 5; i++) sigaction(signals[i], &action, NULL);
     base = mmap(NULL, 1 << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -69,6 +71,19 @@ int main(void) {
     FAULT("fetch of nothing", 1, ((void (*)(void))0x100)());
     FAULT("the kernel's memory", 1, (void)*(volatile char *)0xffffffff80000000);
     FAULT("not canonical", 1, (void)*(volatile char *)0x1234567812345678);
+    const uint64_t nowhere = 0x1234567812345678;
+    FAULT("the stack by rbp", 1, __asm__ volatile("mov %0, %%rbp; mov 8(%%rbp), %%eax" : : "r"(nowhere) : "rax", "memory"));
+    FAULT("not the stack, by rbp in fs", 1, __asm__ volatile("mov %0, %%rbp; mov %%fs:8(%%rbp), %%eax" : : "r"(nowhere) : "rax", "memory"));
+    FAULT("not the stack, by r13", 1, __asm__ volatile("mov %0, %%r13; mov (%%r13), %%eax" : : "r"(nowhere) : "rax", "r13"));
+    FAULT("the stack by rsp and an index", 1, __asm__ volatile("add %%eax, (%%rsp,%0)" : : "r"(nowhere) : "memory"));
+    FAULT("not the stack, rbp as index", 1, __asm__ volatile("mov %0, %%rbp; movups (,%%rbp), %%xmm0" : : "r"(nowhere) : "memory"));
+    FAULT("push", 1, __asm__ volatile("mov %0, %%rsp; push %%rax" : : "r"(nowhere) : "memory"));
+    FAULT("push of what is not there", 1, __asm__ volatile("push (%0)" : : "r"(nowhere) : "memory"));
+    FAULT("pop", 1, __asm__ volatile("mov %0, %%rsp; popfq" : : "r"(nowhere) : "memory"));
+    FAULT("call", 1, __asm__ volatile("mov %0, %%rsp; call 1f; 1:" : : "r"(nowhere) : "memory"));
+    FAULT("return", 1, __asm__ volatile("mov %0, %%rsp; ret" : : "r"(nowhere) : "memory"));
+    FAULT("return to nowhere", 1, __asm__ volatile("push %0; ret" : : "r"(nowhere) : "memory"));
+    FAULT("leave", 1, __asm__ volatile("mov %0, %%rbp; leave" : : "r"(nowhere) : "memory"));
     FAULT("beyond the file", 1, (void)*(volatile char *)(file + 4096));
     FAULT("write beyond the file", 1, *(volatile char *)(file + 4100) = 1);
     FAULT("ud2", 0, __asm__ volatile("ud2"));

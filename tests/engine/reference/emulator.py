@@ -63,7 +63,7 @@ INTERRUPTS = {
     1: "trap",
     3: "breakpoint",
     6: "invalid opcode",
-    12: "general protection",
+    12: "stack fault",
     13: "general protection",
     14: "page fault",
     16: "fpu error",

@@ -25,7 +25,7 @@ VECTORS = {
     1: "trap",
     3: "breakpoint",
     6: "invalid opcode",
-    12: "general protection",  # Linux tells stack faults apart, we do not
+    12: "stack fault",
     13: "general protection",
     14: "page fault",
     16: "fpu error",

@@ -28,6 +28,7 @@ KINDS = {
     native.EXIT_DIVIDE_ERROR: "divide error",
     native.EXIT_BREAKPOINT: "breakpoint",
     native.EXIT_GENERAL_PROTECTION: "general protection",
+    native.EXIT_STACK_FAULT: "stack fault",
     native.EXIT_FPU_ERROR: "fpu error",
     native.EXIT_SIMD_ERROR: "simd error",
     native.EXIT_TRAP: "trap",
@@ -74,7 +75,7 @@ class Ours(Runner):
         if after is not None or case.patches:
             machine.write(DATA, image[:DATA_SIZE])
         memory = None if after is None else after + before[DATA_SIZE:]
-        if reason == native.EXIT_GENERAL_PROTECTION and state[RIP] != case.rip:
+        if reason in (native.EXIT_GENERAL_PROTECTION, native.EXIT_STACK_FAULT) and state[RIP] != case.rip:
             return Outcome("done", state, memory)
         kind = KINDS.get(reason, f"exit {reason}")
         if kind == "page fault":
