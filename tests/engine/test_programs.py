@@ -64,6 +64,7 @@ def in_engine(*command: str, stdin: str = "", options: tuple[str, ...] = ()) -> 
     [
         *("forks", "handlers", "threads", "memory", "clocks", "ipc", "floats", "proc", "sched", "mqueues"),
         "messages",
+        "ipcinfo",
         "aliases",
         "segments",
         "wild",

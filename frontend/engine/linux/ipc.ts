@@ -8,7 +8,25 @@ import { WaitQueue } from "./wait.ts";
 export const IPC_CREAT = 0o1000;
 export const IPC_EXCL = 0o2000;
 export const IPC_PRIVATE = 0;
-const MOST_OBJECTS = 4096;
+/** In the mode of a segment that goes as soon as nobody has it. */
+export const SHM_DEST = 0o1000;
+
+/** What this machine allows: its ipcs -l. */
+export const IPC_LIMITS = {
+  segments: 4096,
+  segmentBytes: 1024 ** 3,
+  /** Of all segments. */
+  pages: 4096 * 2 ** 18,
+  sets: 32000,
+  /** Semaphores of a set, operations of a call, and the highest value. */
+  semaphores: 32000,
+  operations: 500,
+  value: 32767,
+  queues: 32000,
+  messageBytes: 8192,
+  /** Of a queue, unless its owner says otherwise. */
+  queueBytes: 16384,
+} as const;
 
 export interface Owned {
   id: number;
@@ -81,8 +99,12 @@ export class Objects<T extends Owned> {
     return this.objects.get(id);
   }
 
-  /** What `get` calls do: the object with that key, or a new one. */
-  open(key: number, flags: number, who: Credentials, make: (owned: Owned) => T): T {
+  get size(): number {
+    return this.objects.size;
+  }
+
+  /** What `get` calls do: the object with that key, or a new one unless there are `most`. */
+  open(key: number, flags: number, who: Credentials, most: number, make: (owned: Owned) => T): T {
     if (key !== IPC_PRIVATE) {
       for (const object of this.objects.values()) {
         if (object.key !== key) continue;
@@ -92,7 +114,7 @@ export class Objects<T extends Owned> {
       }
       if ((flags & IPC_CREAT) === 0) throw new Errno(E.NOENT);
     }
-    if (this.objects.size >= MOST_OBJECTS) throw new Errno(E.NOSPC);
+    if (this.objects.size >= most) throw new Errno(E.NOSPC);
     const owner = { uid: who.euid, gid: who.egid, cuid: who.euid, cgid: who.egid };
     const object = make({ id: this.next, key, mode: flags & 0o777, ...owner, changed: 0 });
     this.next += 1;

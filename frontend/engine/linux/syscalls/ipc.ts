@@ -2,12 +2,21 @@
 
 import { PAGE_SIZE } from "../abi.ts";
 import { E, Errno } from "../errno.ts";
-import { mustAllow, mustOwn, type Owned, type Segment, type SemaphoreSet } from "../ipc.ts";
+import {
+  IPC_LIMITS,
+  mustAllow,
+  mustOwn,
+  type Owned,
+  type Segment,
+  type SemaphoreSet,
+  SHM_DEST,
+} from "../ipc.ts";
 import { pageUp, PROT_EXEC, PROT_READ, PROT_WRITE } from "../memory/areas.ts";
 import { SharedMemory } from "../memory/shared.ts";
 import { ofThreads, type Thread } from "../task.ts";
 import { Block, WaitQueue } from "../wait.ts";
 import { readTimespec } from "./clocks.ts";
+import { atPlace, IPC_INFO, tellSegments, tellSets } from "./system-v-info.ts";
 
 export const IPC_RMID = 0;
 export const IPC_SET = 1;
@@ -17,8 +26,16 @@ const SHM_RDONLY = 0o10000;
 const SHM_RND = 0o20000;
 const SHM_REMAP = 0o40000;
 const SHM_EXEC = 0o100000;
-const SHM_DEST = 0o1000;
 const SEM_UNDO = 0x1000;
+const SHM_LOCK = 11;
+const SHM_UNLOCK = 12;
+const SHM_STAT = 13;
+const SHM_LOCKED = 0o2000;
+const SHM_INFO = 14;
+const SHM_STAT_ANY = 15;
+const SEM_STAT = 18;
+const SEM_INFO = 19;
+const SEM_STAT_ANY = 20;
 const GETPID = 11;
 const GETVAL = 12;
 const GETALL = 13;
@@ -26,10 +43,6 @@ const GETNCNT = 14;
 const GETZCNT = 15;
 const SETVAL = 16;
 const SETALL = 17;
-const SEGMENT_AT_MOST = 1024 ** 3;
-const SEMAPHORES_AT_MOST = 32000;
-const OPERATIONS_AT_MOST = 500;
-const VALUE_AT_MOST = 32767;
 
 export function seconds(thread: Thread): number {
   return thread.process.kernel.realtime().seconds;
@@ -48,7 +61,7 @@ export function setOwner(thread: Thread, at: number, object: Owned): void {
   const { memory } = thread;
   object.uid = memory.getU32(at + 4);
   object.gid = memory.getU32(at + 8);
-  object.mode = memory.getU32(at + 20) & 0o777;
+  object.mode = (object.mode & ~0o777) | (memory.getU32(at + 20) & 0o777);
   object.changed = seconds(thread);
 }
 
@@ -56,13 +69,19 @@ function openSegment(thread: Thread, key: number, size: number, flags: number): 
   const { process } = thread;
   const { ipc } = process.kernel;
   ipc.sweep();
-  const segment = ipc.segments.open(key, flags, process.credentials, (owned): Segment => {
-    if (size < 1 || size > SEGMENT_AT_MOST) throw new Errno(E.INVAL);
-    const memory = new SharedMemory(pageUp(size));
-    memory.hold();
-    const times = { changed: seconds(thread), attachTime: 0, detachTime: 0 };
-    return { ...owned, size, memory, removed: false, creator: process.pid, lastPid: 0, ...times };
-  });
+  const segment = ipc.segments.open(
+    key,
+    flags,
+    process.credentials,
+    IPC_LIMITS.segments,
+    (owned): Segment => {
+      if (size < 1 || size > IPC_LIMITS.segmentBytes) throw new Errno(E.INVAL);
+      const memory = new SharedMemory(pageUp(size));
+      memory.hold();
+      const times = { changed: seconds(thread), attachTime: 0, detachTime: 0 };
+      return { ...owned, size, memory, removed: false, creator: process.pid, lastPid: 0, ...times };
+    },
+  );
   if (size > segment.size) throw new Errno(E.INVAL);
   return segment.id;
 }
@@ -109,10 +128,26 @@ function detach(thread: Thread, address: number): number {
   return 0;
 }
 
+/** struct shmid64_ds. */
+function writeSegment(thread: Thread, at: number, segment: Segment): void {
+  const { memory } = thread;
+  memory.writable(at, 112).fill(0);
+  writeOwner(thread, at, segment, segment.mode | (segment.removed ? SHM_DEST : 0));
+  memory.setI64(at + 48, segment.size);
+  memory.setI64(at + 56, segment.attachTime);
+  memory.setI64(at + 64, segment.detachTime);
+  memory.setI64(at + 72, segment.changed);
+  memory.setU32(at + 80, segment.creator);
+  memory.setU32(at + 84, segment.lastPid);
+  memory.setI64(at + 88, segment.memory.holders - 1);
+}
+
 function controlSegment(thread: Thread, id: number, command: number, at: number): number {
-  const { process, memory } = thread;
+  const { process } = thread;
   const { ipc } = process.kernel;
-  const segment = ipc.segments.get(id);
+  if (command === IPC_INFO || command === SHM_INFO) return tellSegments(thread, at, command === SHM_INFO);
+  const byPlace = command === SHM_STAT || command === SHM_STAT_ANY;
+  const segment = byPlace ? atPlace(ipc.segments, id) : ipc.segments.get(id);
   switch (command) {
     case IPC_RMID:
       mustOwn(segment, process.credentials);
@@ -124,18 +159,18 @@ function controlSegment(thread: Thread, id: number, command: number, at: number)
       mustOwn(segment, process.credentials);
       setOwner(thread, at, segment);
       return 0;
-    case IPC_STAT:
-      mustAllow(segment, process.credentials, 4);
-      memory.writable(at, 112).fill(0);
-      writeOwner(thread, at, segment, segment.mode | (segment.removed ? SHM_DEST : 0));
-      memory.setI64(at + 48, segment.size);
-      memory.setI64(at + 56, segment.attachTime);
-      memory.setI64(at + 64, segment.detachTime);
-      memory.setI64(at + 72, segment.changed);
-      memory.setU32(at + 80, segment.creator);
-      memory.setU32(at + 84, segment.lastPid);
-      memory.setI64(at + 88, segment.memory.holders - 1);
+    case SHM_LOCK:
+    case SHM_UNLOCK:
+      // Nothing is ever swapped out anyway.
+      mustOwn(segment, process.credentials);
+      segment.mode = (segment.mode & 0o777) | (command === SHM_LOCK ? SHM_LOCKED : 0);
       return 0;
+    case IPC_STAT:
+    case SHM_STAT:
+    case SHM_STAT_ANY:
+      if (command !== SHM_STAT_ANY) mustAllow(segment, process.credentials, 4);
+      writeSegment(thread, at, segment);
+      return byPlace ? segment.id : 0;
     default:
       throw new Errno(E.INVAL);
   }
@@ -143,8 +178,9 @@ function controlSegment(thread: Thread, id: number, command: number, at: number)
 
 function openSet(thread: Thread, key: number, count: number, flags: number): number {
   const { process } = thread;
-  const set = process.kernel.ipc.semaphores.open(key, flags, process.credentials, (owned): SemaphoreSet => {
-    if (count < 1 || count > SEMAPHORES_AT_MOST) throw new Errno(E.INVAL);
+  const { credentials, kernel } = process;
+  const set = kernel.ipc.semaphores.open(key, flags, credentials, IPC_LIMITS.sets, (owned): SemaphoreSet => {
+    if (count < 1 || count > IPC_LIMITS.semaphores) throw new Errno(E.INVAL);
     const semaphores = Array.from({ length: count }, () => ({ value: 0, pid: 0 }));
     return { ...owned, changed: seconds(thread), semaphores, operated: 0, queue: new WaitQueue() };
   });
@@ -156,7 +192,7 @@ function operate(thread: Thread, id: number, at: number, count: number, timeout:
   const { process, memory } = thread;
   const { kernel } = process;
   if (count < 1) throw new Errno(E.INVAL);
-  if (count > OPERATIONS_AT_MOST) throw new Errno(E["2BIG"]);
+  if (count > IPC_LIMITS.operations) throw new Errno(E["2BIG"]);
   const set = kernel.ipc.semaphores.find(id);
   // It was there when the wait began: somebody has removed it.
   if (set === undefined) throw new Errno(thread.restart === undefined ? E.INVAL : E.IDRM);
@@ -180,7 +216,7 @@ function operate(thread: Thread, id: number, at: number, count: number, timeout:
       thread.restart = deadline === Infinity ? {} : { deadline };
       throw new Block([set.queue], deadline);
     }
-    if (value + change > VALUE_AT_MOST) throw new Errno(E.RANGE);
+    if (value + change > IPC_LIMITS.value) throw new Errno(E.RANGE);
     values[index] = value + change;
     if ((flags & SEM_UNDO) !== 0) undo.set(`${id}:${index}`, (undo.get(`${id}:${index}`) ?? 0) - change);
   }
@@ -197,7 +233,9 @@ function operate(thread: Thread, id: number, at: number, count: number, timeout:
 function controlSet(thread: Thread, id: number, index: number, command: number, at: number): number {
   const { process, memory } = thread;
   const { ipc } = process.kernel;
-  const set = ipc.semaphores.get(id);
+  if (command === IPC_INFO || command === SEM_INFO) return tellSets(thread, at, command === SEM_INFO);
+  const byPlace = command === SEM_STAT || command === SEM_STAT_ANY;
+  const set = byPlace ? atPlace(ipc.semaphores, id) : ipc.semaphores.get(id);
   const who = process.credentials;
   const one = set.semaphores[index];
   const changed = (): number => {
@@ -216,13 +254,16 @@ function controlSet(thread: Thread, id: number, index: number, command: number, 
       setOwner(thread, at, set);
       return 0;
     case IPC_STAT:
-      mustAllow(set, who, 4);
+    case SEM_STAT:
+    case SEM_STAT_ANY:
+      if (command !== SEM_STAT_ANY) mustAllow(set, who, 4);
+      // struct semid64_ds
       memory.writable(at, 104).fill(0);
       writeOwner(thread, at, set, set.mode);
       memory.setI64(at + 48, set.operated);
       memory.setI64(at + 64, set.changed);
       memory.setI64(at + 80, set.semaphores.length);
-      return 0;
+      return byPlace ? set.id : 0;
     case GETALL:
       mustAllow(set, who, 4);
       set.semaphores.forEach(({ value }, each) => memory.setU16(at + each * 2, value));
@@ -230,7 +271,7 @@ function controlSet(thread: Thread, id: number, index: number, command: number, 
     case SETALL: {
       mustAllow(set, who, 2);
       const values = set.semaphores.map((_, each) => memory.getU16(at + each * 2));
-      if (values.some((value) => value > VALUE_AT_MOST)) throw new Errno(E.RANGE);
+      if (values.some((value) => value > IPC_LIMITS.value)) throw new Errno(E.RANGE);
       set.semaphores.forEach((semaphore, each) => (semaphore.value = values[each]!));
       return changed();
     }
@@ -249,7 +290,7 @@ function controlSet(thread: Thread, id: number, index: number, command: number, 
       return set.queue.empty ? 0 : 1;
     case SETVAL:
       mustAllow(set, who, 2);
-      if ((at | 0) < 0 || (at | 0) > VALUE_AT_MOST) throw new Errno(E.RANGE);
+      if ((at | 0) < 0 || (at | 0) > IPC_LIMITS.value) throw new Errno(E.RANGE);
       one.value = at | 0;
       one.pid = process.pid;
       return changed();

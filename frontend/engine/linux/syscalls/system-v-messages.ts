@@ -1,23 +1,25 @@
 /** msgget with what belongs to it (System V message queues; msgop(2), msgctl(2)). */
 
 import { E, Errno } from "../errno.ts";
-import { type Message, type SystemVQueue, mustAllow, mustOwn } from "../ipc.ts";
+import { IPC_LIMITS, type Message, type SystemVQueue, mustAllow, mustOwn } from "../ipc.ts";
 import { ofThreads, type Thread } from "../task.ts";
 import { Block, WaitQueue } from "../wait.ts";
 import { IPC_NOWAIT, IPC_RMID, IPC_SET, IPC_STAT, seconds, setOwner, writeOwner } from "./ipc.ts";
+import { atPlace, IPC_INFO, tellQueues } from "./system-v-info.ts";
 
 const MSG_NOERROR = 0o10000;
 const MSG_EXCEPT = 0o20000;
 const MSG_COPY = 0o40000;
-/** Bytes of a message, and of all in a queue unless its owner says otherwise. */
-const MESSAGE_AT_MOST = 8192;
-const QUEUE_AT_MOST = 16384;
+const MSG_STAT = 11;
+const MSG_INFO = 12;
+const MSG_STAT_ANY = 13;
 
 function openQueue(thread: Thread, key: number, flags: number): number {
   const { process } = thread;
-  const none = { messages: [], bytes: 0, most: QUEUE_AT_MOST };
+  const none = { messages: [], bytes: 0, most: IPC_LIMITS.queueBytes };
   const never = { sender: 0, receiver: 0, sent: 0, received: 0 };
-  return process.kernel.ipc.queues.open(key, flags, process.credentials, (owned): SystemVQueue => ({
+  const { credentials, kernel } = process;
+  return kernel.ipc.queues.open(key, flags, credentials, IPC_LIMITS.queues, (owned): SystemVQueue => ({
     ...owned,
     ...{ ...none, ...never },
     changed: seconds(thread),
@@ -41,7 +43,7 @@ function wait(thread: Thread, queue: SystemVQueue, flags: number, error: number)
 function send(thread: Thread, id: number, at: number, size: number, flags: number): number {
   const { process, memory } = thread;
   const type = memory.getI64(at);
-  if (size < 0 || size > MESSAGE_AT_MOST || id < 0 || type < 1) throw new Errno(E.INVAL);
+  if (size < 0 || size > IPC_LIMITS.messageBytes || id < 0 || type < 1) throw new Errno(E.INVAL);
   const text = memory.readable(at + 8, size).slice();
   const queue = queueOf(thread, id);
   mustAllow(queue, process.credentials, 2);
@@ -68,16 +70,18 @@ function chosen(messages: readonly Message[], type: number, flags: number): Mess
 function receive(thread: Thread, id: number, at: number, room: number, type: number, flags: number): number {
   const { process, memory } = thread;
   if (id < 0 || room < 0) throw new Errno(E.INVAL);
-  if ((flags & MSG_COPY) !== 0) throw new Errno(E.NOSYS);
+  const copies = (flags & MSG_COPY) !== 0;
+  if (copies && ((flags & MSG_EXCEPT) !== 0 || (flags & IPC_NOWAIT) === 0)) throw new Errno(E.INVAL);
   const queue = queueOf(thread, id);
   mustAllow(queue, process.credentials, 4);
-  const message = chosen(queue.messages, type, flags);
+  const message = copies ? queue.messages[type] : chosen(queue.messages, type, flags);
   if (message === undefined) return wait(thread, queue, flags, E.NOMSG);
   const { text } = message;
   if (text.length > room && (flags & MSG_NOERROR) === 0) throw new Errno(E["2BIG"]);
   const size = Math.min(text.length, room);
   memory.writable(at + 8, size).set(text.subarray(0, size));
   memory.setI64(at, message.type);
+  if (copies) return size;
   queue.messages.splice(queue.messages.indexOf(message), 1);
   queue.bytes -= text.length;
   queue.receiver = process.pid;
@@ -89,7 +93,9 @@ function receive(thread: Thread, id: number, at: number, room: number, type: num
 function control(thread: Thread, id: number, command: number, at: number): number {
   const { process, memory } = thread;
   const { ipc } = process.kernel;
-  const queue = ipc.queues.get(id);
+  if (command === IPC_INFO || command === MSG_INFO) return tellQueues(thread, at, command === MSG_INFO);
+  const byPlace = command === MSG_STAT || command === MSG_STAT_ANY;
+  const queue = byPlace ? atPlace(ipc.queues, id) : ipc.queues.get(id);
   const who = process.credentials;
   switch (command) {
     case IPC_RMID:
@@ -100,14 +106,16 @@ function control(thread: Thread, id: number, command: number, at: number): numbe
     case IPC_SET: {
       mustOwn(queue, who);
       const most = memory.getI64(at + 88);
-      if (most > QUEUE_AT_MOST && who.euid !== 0) throw new Errno(E.PERM);
+      if (most > IPC_LIMITS.queueBytes && who.euid !== 0) throw new Errno(E.PERM);
       setOwner(thread, at, queue);
       queue.most = most;
       queue.queue.wake();
       return 0;
     }
     case IPC_STAT:
-      mustAllow(queue, who, 4);
+    case MSG_STAT:
+    case MSG_STAT_ANY:
+      if (command !== MSG_STAT_ANY) mustAllow(queue, who, 4);
       // struct msqid64_ds
       memory.writable(at, 120).fill(0);
       writeOwner(thread, at, queue, queue.mode);
@@ -116,7 +124,7 @@ function control(thread: Thread, id: number, command: number, at: number): numbe
       );
       memory.setU32(at + 96, queue.sender);
       memory.setU32(at + 100, queue.receiver);
-      return 0;
+      return byPlace ? queue.id : 0;
     default:
       throw new Errno(E.INVAL);
   }

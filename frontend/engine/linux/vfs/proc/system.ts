@@ -4,6 +4,7 @@ import { ioMachine } from "../../io/machine.ts";
 import type { LinuxKernel } from "../../kernel.ts";
 import { RELEASE, VERSION } from "../../syscalls/system.ts";
 import type { ByteString, Task } from "../../types.ts";
+import { systemVLimits, systemVTables } from "./system-v.ts";
 import { fixed, type Listing, ProcDirectory, type ProcInode, type ProcSource, ProcText } from "./nodes.ts";
 
 /** As CPUID tells it: x86-64-v2. */
@@ -180,8 +181,7 @@ export function systemListing(fs: ProcSource, kernel: LinuxKernel): Listing {
         uuid: () => randomUuid(kernel),
       },
       randomize_va_space: is(0),
-      sem: is("32000\t1024000000\t500\t32000"),
-      shmmax: is("18446744073692774399"),
+      ...systemVLimits(),
       "threads-max": is(4096),
       version: is(VERSION),
       yama: { ptrace_scope: is(1) },
@@ -210,6 +210,7 @@ export function systemListing(fs: ProcSource, kernel: LinuxKernel): Listing {
     modules: () => "",
     partitions: () => "major minor  #blocks  name\n\n",
     stat: () => statText(kernel),
+    sysvipc: systemVTables(kernel),
     swaps: () => "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n",
     uptime: () => `${seconds(kernel.monotonic())} ${seconds(kernel.monotonic() - busy(kernel))}\n`,
     version: () => `Linux version ${RELEASE} (webvm) ${VERSION}\n`,
