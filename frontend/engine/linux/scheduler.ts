@@ -4,6 +4,7 @@ import { EXIT_BUDGET, EXIT_SYSCALL } from "./abi.ts";
 import { attemptCall } from "./calls.ts";
 import { handleExit } from "./faults.ts";
 import type { LinuxKernel } from "./kernel.ts";
+import { LoadAverages } from "./load.ts";
 import type { AddressSpace } from "./memory/space.ts";
 import type { Paging } from "./memory/paging.ts";
 import { attend } from "./signals/deliver.ts";
@@ -28,6 +29,7 @@ export class Scheduler {
   instructions = 0;
   nanoseconds = 0;
   switches = 0;
+  readonly load = new LoadAverages();
   /** The running thread gives the rest of its slice away. */
   yields = false;
   private sliceBegan: number | undefined;
@@ -101,6 +103,7 @@ export class Scheduler {
     thread.cpuTime += elapsed;
     thread.process.usage.user += elapsed;
     this.nanoseconds += elapsed;
+    this.load.count(elapsed, this.queue.length + 1, began + elapsed);
     limitCpuTime(thread.process);
     this.switches += 1;
     if (thread.state === "runnable") {

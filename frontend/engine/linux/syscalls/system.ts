@@ -161,6 +161,10 @@ export const systemCalls = ofThreads({
     const { memory } = thread;
     memory.writable(a[0], 112).fill(0);
     memory.setI64(a[0], Math.floor(kernel.monotonic() / 1e9));
+    // Fixed point with 16 bits behind it.
+    kernel.scheduler.load.at(kernel.monotonic()).forEach((average, index) => {
+      memory.setI64(a[0] + 8 * (index + 1), Math.round(average * 65536));
+    });
     memory.setI64(a[0] + 32, kernel.pages.most * 4096);
     memory.setI64(a[0] + 40, (kernel.pages.most - kernel.pages.pages) * 4096);
     memory.setU16(a[0] + 80, [...kernel.processes()].length);

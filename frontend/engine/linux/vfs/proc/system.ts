@@ -97,7 +97,8 @@ function loadText(kernel: LinuxKernel): ByteString {
   const threads = [...kernel.threads.values()];
   const running = threads.filter((thread) => thread.state === "runnable").length;
   const last = Math.max(0, ...threads.map((thread) => thread.tid));
-  return `0.00 0.00 0.00 ${Math.max(1, running)}/${threads.length} ${last}\n`;
+  const load = kernel.scheduler.load.at(kernel.monotonic()).map((average) => average.toFixed(2));
+  return `${load.join(" ")} ${Math.max(1, running)}/${threads.length} ${last}\n`;
 }
 
 /** A random number as RFC 4122 writes it. */
