@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.forked import ForkedServer
 from tests.support.s3 import S3Server
@@ -17,6 +19,8 @@ TESTS = Path(__file__).parent
 SUITES = ("unit", "quality", "integration", "engine", "e2e")
 # Two halves that take about the same time and share no server: the run of everything does them side by side.
 HALVES = {"engine": "engine and browser", "e2e": "engine and browser"}
+SERVICE = "service"
+IN_HALVES = pytest.StashKey[bool]()
 
 
 # A shell starts what it puts into the background deaf to Ctrl-C, and so would be every program that a test
@@ -30,19 +34,27 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     """Everything (`pytest` without paths) runs in two processes, unless `-n` says otherwise."""
     everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     if everything and not hasattr(config, "workerinput") and config.option.numprocesses is None:
-        config.option.numprocesses = 0 if config.option.usepdb else len(set(HALVES.values())) + 1
-        config.option.dist = "loadgroup"
+        config.option.numprocesses = 0 if config.option.usepdb else len({SERVICE, *HALVES.values()})
+        config.stash[IN_HALVES] = True
+
+
+class Halves(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """Each half in its own process. xdist's groups are suffixes of names, which pytest 9 lets nobody add."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return HALVES.get(nodeid.split("/")[1], SERVICE)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling | None:
+    return Halves(config, log) if config.stash.get(IN_HALVES, False) else None
 
 
 def suite_of(item: pytest.Item) -> str:
     return item.path.relative_to(TESTS).parts[0]
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: SUITES.index(suite_of(item)))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(HALVES.get(suite_of(item), "service")))
 
 
 @pytest.fixture(scope="session")
