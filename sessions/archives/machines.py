@@ -64,7 +64,7 @@ STATE_FORMATS = {
     # frontend/src/machine/pc/state.ts; the numbers are bytes of RAM and of VGA memory.
     "pc": StateFormat(b"WVPC", (1,)),
     # frontend/engine/linux/state/state.ts; the numbers are bytes of the text and blocks of the memory.
-    "linux": StateFormat(b"WLVM", (5,)),
+    "linux": StateFormat(b"WLVM", (6,)),
 }
 
 

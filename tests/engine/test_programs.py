@@ -99,6 +99,16 @@ def test_segfault_is_logged_and_ends_with_139(tmp_path: Path) -> None:
     assert "segfault at 8 ip" in errors
 
 
+def test_dmesg_shows_it_to_root_until_it_is_cleared(tmp_path: Path) -> None:
+    program = compiled("memory", tmp_path)
+    crash, show = f"{program} > /dev/null", "dmesg -t | cut -d[ -f1"
+    steps = [crash, show, "su -s /bin/sh nobody -c dmesg", "dmesg -C", show, crash, show]
+    outcome, errors = in_engine("sh", "-c", "; ".join(steps))
+    lines = outcome.output.splitlines()
+    assert [line.split()[0] for line in lines] == ["Linux", "Memory:", "memory", "memory"]
+    assert "dmesg: read kernel buffer failed: Operation not permitted" in errors
+
+
 @pytest.mark.parametrize(
     "command",
     [

@@ -3,6 +3,7 @@
 import { type ExecutableFile, execute } from "./exec/execute.ts";
 import { Ipc } from "./ipc.ts";
 import type { Pipe } from "./io/pipe.ts";
+import { KernelLog } from "./kernel-log.ts";
 import { MessageQueues } from "./io/message-queue.ts";
 import { Futexes } from "./futex.ts";
 import { defaultLimits } from "./limits.ts";
@@ -91,6 +92,7 @@ export class LinuxKernel implements Kernel {
   readonly futexes = new Futexes();
   readonly ipc = new Ipc();
   readonly messageQueues = new MessageQueues();
+  readonly messages = new KernelLog();
   readonly sharedVersions = new SharedVersions();
   /** Memory of the machine. */
   readonly pages: PageAccount;
@@ -136,6 +138,7 @@ export class LinuxKernel implements Kernel {
   }
 
   log(message: string): void {
+    this.messages.add(this.monotonic(), message);
     this.host.log(message);
   }
 

@@ -15,6 +15,7 @@ import { futexCalls } from "./syscalls/futex.ts";
 import { identityCalls } from "./syscalls/identity.ts";
 import { inotifyCalls } from "./syscalls/inotify.ts";
 import { ipcCalls } from "./syscalls/ipc.ts";
+import { kernelLogCalls } from "./syscalls/kernel-log.ts";
 import { memoryCalls } from "./syscalls/memory.ts";
 import { messageQueueCalls } from "./syscalls/message-queues.ts";
 import { messageCalls } from "./syscalls/messages.ts";
@@ -23,7 +24,7 @@ import { pollingCalls } from "./syscalls/polling.ts";
 import { schedulingCalls } from "./syscalls/scheduling.ts";
 import { signalCalls } from "./syscalls/signals.ts";
 import { socketCalls } from "./syscalls/sockets.ts";
-import { systemCalls } from "./syscalls/system.ts";
+import { RELEASE, systemCalls, VERSION } from "./syscalls/system.ts";
 import { composeCalls } from "./syscalls/table.ts";
 import { systemVMessageCalls } from "./syscalls/system-v-messages.ts";
 import { timerCalls } from "./syscalls/timers.ts";
@@ -80,6 +81,7 @@ export class Machine {
       identityCalls,
       inotifyCalls,
       ipcCalls,
+      kernelLogCalls,
       memoryCalls,
       messageCalls,
       messageQueueCalls,
@@ -94,6 +96,8 @@ export class Machine {
       waitingCalls,
     );
     this.kernel = new LinuxKernel(host, { openExecutable: findExecutable }, module, calls, size.pages);
+    this.kernel.messages.add(0, `Linux version ${RELEASE} (webvm) ${VERSION}`);
+    this.kernel.messages.add(0, `Memory: ${this.kernel.pages.most * 4}K`);
     vfs.account = this.kernel.pages;
     mountKernelFiles(vfs, this.kernel);
     this.io = installDevices(this.kernel, vfs, size.terminals);

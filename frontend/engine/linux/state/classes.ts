@@ -33,6 +33,7 @@ import { MasterFile, Pty } from "../io/tty/pty.ts";
 import { Futexes } from "../futex.ts";
 import { Ipc, Objects } from "../ipc.ts";
 import { LinuxKernel } from "../kernel.ts";
+import { KernelLog } from "../kernel-log.ts";
 import { LoadAverages } from "../load.ts";
 import { Machine } from "../machine.ts";
 import { AreaList } from "../memory/areas.ts";
@@ -105,6 +106,7 @@ const CLASSES = {
   IoMachine,
   Ipc,
   LineDiscipline,
+  KernelLog,
   LinuxKernel,
   LoadAverages,
   Locks,

@@ -18,7 +18,7 @@ import { Places } from "./places.ts";
 import { adoptPages, neededPages } from "./spaces.ts";
 
 /** Goes up with every change of what is written. */
-export const LAYOUT = 5;
+export const LAYOUT = 6;
 const MAGIC = 0x4d56_4c57;
 const HEADER_WORDS = 4;
 /** Blocks for the text behind those of the memory: `STATE_BLOCKS` less the page's own (machine.ts of the service). */

@@ -223,7 +223,6 @@ export const systemCalls = ofThreads({
   rseq: () => -E.NOSYS,
   ptrace: () => -E.PERM,
   seccomp: () => -E.INVAL,
-  syslog: () => -E.PERM,
   bpf: () => -E.PERM,
   perf_event_open: () => -E.ACCES,
   userfaultfd: () => -E.PERM,
