@@ -115,7 +115,7 @@ def test_a_session_on_s3_behind_a_cdn(site: Site, profiles: Profiles) -> None:
     resumed.wait_running()
     assert "through-the-cdn" in resumed.run("cat /root/note")
     first = site.asked_of_the_service(before)
-    fetched = {path for _, path, _, _ in site.cdn.requests()}
+    fetched = site.cdn.delivered()
     assert any(path.startswith("/chunks/t/") for path in first)
     assert traffic.chunks_of_the_service == []
     resumed.close()

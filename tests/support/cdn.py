@@ -106,6 +106,11 @@ class Cdn:
         lines = [line.split() for line in (self.folder / "access.log").read_text().splitlines()]
         return [(line[1], line[2], int(line[3]), line[5]) for line in lines]
 
+    def delivered(self) -> set[str]:
+        """The paths that somebody was sent. Who is gone before the answer leaves nothing in the cache."""
+        lines = [line.split() for line in (self.folder / "access.log").read_text().splitlines()]
+        return {line[2] for line in lines if int(line[4]) > 0}
+
 
 Application = Callable[..., Awaitable[None]]
 
